@@ -1,0 +1,98 @@
+// The kernels' table: what each instruction set offers, as plain function pointers over plain
+// memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace varprop {
+
+// Constants of the reproducibility contract: they fix the order of every sum of moments.
+inline constexpr int kBlockColumns = 64;  // columns of one panel of weights and of one chunk
+inline constexpr int kGroupRows = 12;     // rows whose sums are kept in the chain's own dtype
+inline constexpr int kChunkRows = 120;    // rows that share a pivot and one accumulator
+inline constexpr int kLanes = 16;  // partial sums per accumulator, whatever the vector's width
+
+// Rows of a panel; any value gives the same bits, this one keeps a panel in L1.
+template <class T>
+inline constexpr int kPanelRows = static_cast<int>(416 / sizeof(T));
+
+enum class Law : int { constant, uniform, normal, truncated_normal, quantile };
+
+// One tensor's law, ready to draw in T: number = location + scale * (standard number of the law).
+template <class T>
+struct Recipe {
+  std::uint32_t key[4];
+  std::uint64_t trial;
+  Law law;
+  T location, scale;
+  // Law::quantile alone: factor * clamp(mean + std * Phi^-1(p_middle + p_half * v)), v on (-1, 1).
+  double mean, std, p_middle, p_half;
+  T floor, ceiling, factor;
+};
+
+// Rows row, row + 1, ... and columns column, column + column_step, ... of a tensor.
+struct Rectangle {
+  std::int64_t row, rows;
+  std::int64_t column, columns, column_step;
+};
+
+// One tile of a matrix in row-major memory, rows `stride` numbers apart.
+template <class T>
+struct Tile {
+  T* data;
+  std::ptrdiff_t stride;
+  int rows, columns;
+};
+
+// Sums over a tile of d = scale * x - pivot, in kLanes partial sums.
+struct Lanes {
+  double sum[kLanes], square[kLanes];
+};
+
+// The same to the fourth power, with the extremes of scale * x.
+struct PowerLanes {
+  double sum[4][kLanes], minimum[kLanes], maximum[kLanes];
+};
+
+template <class T>
+struct Kernels {
+  // Draws a rectangle; number (i, j) goes to out[i * stride + j] or, transposed, to out[j * stride
+  // + i]. `padded` lets draw write up to the next multiple of kLanes columns.
+  void (*draw)(const Recipe<T>&, const Rectangle&, T* out, std::ptrdiff_t stride, bool padded);
+  void (*draw_transposed)(const Recipe<T>&, const Rectangle&, T* out, std::ptrdiff_t stride);
+
+  // c = (first ? bias : c) + x panel, summed in the order of k; bias may be null; c.columns <=
+  // kBlockColumns. The panel's rows are kBlockColumns numbers apart; c is written up to a multiple
+  // of kLanes columns.
+  void (*multiply)(const T* x, std::ptrdiff_t x_stride, const T* panel, int depth, bool first,
+                   const T* bias, const Tile<T>& c);
+
+  void (*activate)(int activation, T parameter, const Tile<T>&);
+  void (*differentiate)(int activation, T parameter, const Tile<T>&);
+
+  // Mean of the first row of the tile, times scale: a pivot near the chunk's mean.
+  T (*pivot)(const Tile<T>&, T scale);
+  void (*observe)(const Tile<T>&, T scale, T pivot, Lanes&);
+  void (*observe_powers)(const Tile<T>&, double scale, double pivot, PowerLanes&);
+};
+
+struct KernelTable {
+  const char* name;
+  Kernels<float> f32;
+  Kernels<double> f64;
+  // Threefry4x32-20 itself, for known answers: one counter, four words.
+  void (*threefry)(const std::uint32_t key[4], const std::uint32_t counter[4],
+                   std::uint32_t out[4]);
+  // Nearest even, numbers of float32 rounded to 16 bits.
+  void (*to_bfloat16)(const float* in, std::size_t count, std::uint16_t* out);
+  void (*to_float16)(const float* in, std::size_t count, std::uint16_t* out);
+};
+
+extern const KernelTable kBaseline;
+#ifdef VARPROP_X86
+extern const KernelTable kAvx2;
+extern const KernelTable kAvx512;
+#endif
+
+}  // namespace varprop

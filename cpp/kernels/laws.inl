@@ -1,0 +1,283 @@
+// From random words to the numbers of a law, and from laws to rectangles of numbers.
+#pragma once
+
+#include "coefficients.inl"
+#include "kernels.hpp"
+#include "quantile.inl"
+#include "threefry.inl"
+#include "vec.hpp"
+
+namespace {
+
+using varprop::Law;
+using varprop::Recipe;
+using varprop::Rectangle;
+
+template <class T>
+struct LawCoefficients;
+template <>
+struct LawCoefficients<float> {
+  static constexpr auto& kSin = kSinQuarterF32;
+  static constexpr auto& kCos = kCosQuarterF32;
+  static constexpr auto& kNumerator = kTruncatedNormalNumeratorF32;
+  static constexpr auto& kDenominator = kTruncatedNormalDenominatorF32;
+};
+template <>
+struct LawCoefficients<double> {
+  static constexpr auto& kSin = kSinQuarterF64;
+  static constexpr auto& kCos = kCosQuarterF64;
+  static constexpr auto& kNumerator = kTruncatedNormalNumeratorF64;
+  static constexpr auto& kDenominator = kTruncatedNormalDenominatorF64;
+};
+
+// 2^exponent, exact.
+template <class T>
+constexpr T power_of_two(int exponent) {
+  T result = 1;
+  for (; exponent > 0; --exponent) result *= 2;
+  for (; exponent < 0; ++exponent) result /= 2;
+  return result;
+}
+
+// Odd integers times 2^-24 (2^-53 in double) on (-1, 1).
+template <class T>
+inline Vec<T> symmetric_uniform(Vec<UInt<T>> word) {
+  constexpr int digits = Format<T>::kMantissa;
+  const Vec<Int<T>> k = (Vec<Int<T>>)word >> (Format<T>::kBits - 1 - digits);
+  return fma(convert(k), splat(power_of_two<T>(-digits)), splat(power_of_two<T>(-digits - 1)));
+}
+
+// Box and Muller's pair of normals from a word for the radius and one for the angle.
+template <class T>
+inline void normal_pair(Vec<UInt<T>> a, Vec<UInt<T>> b, T scale, T location, Vec<T>& x, Vec<T>& y) {
+  constexpr int n = Format<T>::kBits;
+  using C = LawCoefficients<T>;
+  // U = f or 1 + f is uniform on (0, 1) with full relative resolution at both ends, f = (a + 1/2)
+  // 2^-n.
+  const Vec<T> f =
+      fma(convert((Vec<Int<T>>)a), splat(power_of_two<T>(-n)), splat(power_of_two<T>(-n - 1)));
+  const Vec<T> u = f > 0 ? f : f + 1;
+  const Vec<T> radius = sqrt(minus_two_log<T>(u, f)) * scale;
+  // An eighth of the circle by polynomials, the rest by the top bits: one signs the cosine, one
+  // swaps.
+  const Vec<T> t = fma(convert((Vec<Int<T>>)(b << 2)), splat(power_of_two<T>(-n)),
+                       splat(power_of_two<T>(1 - n)));
+  const Vec<T> t2 = t * t;
+  const Vec<T> sine = t * polynomial(C::kSin, t2);
+  const Vec<UInt<T>> sign = b & (UInt<T>{1} << (n - 1));
+  const Vec<T> cosine = bits<Vec<T>>(bits<Vec<UInt<T>>>(polynomial(C::kCos, t2)) ^ sign);
+  const auto swap = (Vec<Int<T>>)(b << 1) < 0;
+  x = fma(radius, swap ? sine : cosine, splat(location));
+  y = fma(radius, swap ? cosine : sine, splat(location));
+}
+
+// Numbers of one word each.
+template <Law law, class T>
+inline Vec<T> number(const Recipe<T>& recipe, Vec<UInt<T>> word) {
+  if constexpr (law == Law::constant) {
+    return splat(recipe.location);
+  } else if constexpr (law == Law::uniform) {
+    return fma(symmetric_uniform<T>(word), splat(recipe.scale), splat(recipe.location));
+  } else {
+    static_assert(law == Law::truncated_normal);
+    const Vec<T> u = symmetric_uniform<T>(word);
+    const Vec<T> t = fma(-u, u, splat(T{1}));
+    const Vec<T> z = u * (polynomial(LawCoefficients<T>::kNumerator, t) /
+                          polynomial(LawCoefficients<T>::kDenominator, t));
+    return fma(z, splat(recipe.scale), splat(recipe.location));
+  }
+}
+
+// The slow law: any truncation, in double.
+template <class T>
+inline Vec<T> quantile_numbers(const Recipe<T>& recipe, Vec<UInt<T>> word) {
+  Vec<T> result;
+  for (int first = 0; first < kWidth<T>; first += kWidth<double>) {
+    Vec<double>
+        v;  // all bits of a 32-bit word, the top 53 of a 64-bit one: odd / 2^digits on (-1, 1)
+    for (int i = 0; i < kWidth<double>; ++i) {
+      const auto k = static_cast<Int<T>>(word[first + i]);
+      v[i] = static_cast<double>(sizeof(T) == 4 ? k : k >> 11);
+    }
+    v = sizeof(T) == 4 ? fma(v, splat(0x1p-31), splat(0x1p-32))
+                       : fma(v, splat(0x1p-52), splat(0x1p-53));
+    const Vec<double> p = fma(v, splat(recipe.p_half), splat(recipe.p_middle));
+    const Vec<double> x = fma(normal_quantile(p), splat(recipe.std), splat(recipe.mean));
+    for (int i = 0; i < kWidth<double>; ++i) {
+      const T y = static_cast<T>(x[i]);
+      result[first + i] = recipe.factor * (y < recipe.floor     ? recipe.floor
+                                           : y > recipe.ceiling ? recipe.ceiling
+                                                                : y);
+    }
+  }
+  return result;
+}
+
+// Columns of a block, rows of a block: what one Threefry evaluation of a vector of counters yields.
+constexpr int kBlockWidth = kWidth<float>;
+template <class T>
+constexpr int kBlockRows = 16 / static_cast<int>(sizeof(T));
+template <class T>
+constexpr int kHalves = kBlockWidth / kWidth<T>;
+
+template <class T>
+using Block = Vec<T>[kBlockRows<T>][kHalves<T>];
+
+template <Law law, class T>
+inline void draw_block(const Recipe<T>& recipe, Vec<std::uint32_t> column, Vec<std::uint32_t> group,
+                       Block<T>& block) {
+  Vec<UInt<T>> words[kBlockRows<T>][kHalves<T>] = {};
+  if constexpr (law != Law::constant) {
+    Vec<std::uint32_t> x[4] = {column, group, splat(static_cast<std::uint32_t>(recipe.trial)),
+                               splat(static_cast<std::uint32_t>(recipe.trial >> 32))};
+    threefry(recipe.key, x);
+    for (int row = 0; row < kBlockRows<T>; ++row) {
+      for (int half = 0; half < kHalves<T>; ++half) {
+        if constexpr (sizeof(T) == 4) {
+          words[row][half] = x[row];
+        } else {
+          words[row][half] = join(x[2 * row], x[2 * row + 1], half);
+        }
+      }
+    }
+  }
+  for (int half = 0; half < kHalves<T>; ++half) {
+    if constexpr (law == Law::normal) {
+      for (int row = 0; row < kBlockRows<T>; row += 2) {
+        normal_pair<T>(words[row][half], words[row + 1][half], recipe.scale, recipe.location,
+                       block[row][half], block[row + 1][half]);
+      }
+    } else {
+      for (int row = 0; row < kBlockRows<T>; ++row) {
+        if constexpr (law == Law::quantile) {
+          block[row][half] = quantile_numbers<T>(recipe, words[row][half]);
+        } else {
+          block[row][half] = number<law, T>(recipe, words[row][half]);
+        }
+      }
+    }
+  }
+}
+
+// Lanes along columns: out[i * stride + j].
+template <Law law, class T>
+void draw_rows(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrdiff_t stride,
+               bool padded) {
+  const auto step = static_cast<std::uint32_t>(r.column_step);
+  const Vec<std::uint32_t> first =
+      static_cast<std::uint32_t>(r.column) + iota<std::uint32_t>() * step;
+  const std::int64_t end = r.row + r.rows;
+  for (std::int64_t group = r.row / kBlockRows<T>; group * kBlockRows<T> < end; ++group) {
+    const std::int64_t top = group * kBlockRows<T>;
+    const int from = static_cast<int>(r.row > top ? r.row - top : 0);
+    const int to = static_cast<int>(end - top < kBlockRows<T> ? end - top : kBlockRows<T>);
+    T* const corner = out + (top - r.row) * stride;
+    Vec<std::uint32_t> column = first;
+    for (std::int64_t j = 0; j < r.columns; j += kBlockWidth, column += kBlockWidth * step) {
+      Block<T> block;
+      draw_block<law, T>(recipe, column, splat(static_cast<std::uint32_t>(group)), block);
+      const std::int64_t left = r.columns - j;
+      if (left >= kBlockWidth || padded) {
+        for (int row = from; row < to; ++row) {
+          for (int half = 0; half < kHalves<T>; ++half) {
+            store(corner + row * stride + j + half * kWidth<T>, block[row][half]);
+          }
+        }
+      } else {
+        for (int row = from; row < to; ++row) {
+          for (int half = 0; half < kHalves<T> && half * kWidth<T> < left; ++half) {
+            const std::int64_t count = left - half * kWidth<T>;
+            store_part(corner + row * stride + j + half * kWidth<T>, block[row][half],
+                       static_cast<int>(count < kWidth<T> ? count : kWidth<T>));
+          }
+        }
+      }
+    }
+  }
+}
+
+// The rows of a block side by side: numbers of consecutive rows become consecutive in memory.
+template <class T>
+inline void store_interleaved(const Block<T>& block, T* out) {
+  for (int half = 0; half < kHalves<T>; ++half) {
+    Vec<T> a, b;
+    if constexpr (kBlockRows<T> == 4) {
+      Vec<T> even[2], odd[2];
+      zip<T>(block[0][half], block[2][half], even[0], even[1]);
+      zip<T>(block[1][half], block[3][half], odd[0], odd[1]);
+      for (int part = 0; part < 2; ++part, out += 2 * kWidth<T>) {
+        zip<T>(even[part], odd[part], a, b);
+        store(out, a);
+        store(out + kWidth<T>, b);
+      }
+    } else {
+      zip<T>(block[0][half], block[1][half], a, b);
+      store(out, a);
+      store(out + kWidth<T>, b);
+      out += 2 * kWidth<T>;
+    }
+  }
+}
+
+// Lanes along rows: out[j * stride + i], for tall narrow matrices, vectors and the (out, in)
+// layout.
+template <Law law, class T>
+void draw_columns(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrdiff_t stride) {
+  constexpr int run = kBlockRows<T> * kBlockWidth;  // consecutive rows of one block
+  const std::int64_t end = r.row + r.rows;
+  for (std::int64_t j = 0; j < r.columns; ++j) {
+    const auto column = splat(static_cast<std::uint32_t>(r.column + j * r.column_step));
+    const std::int64_t start = r.row / kBlockRows<T>;
+    for (std::int64_t group = start; group * kBlockRows<T> < end; group += kBlockWidth) {
+      Block<T> block;
+      draw_block<law, T>(recipe, column, static_cast<std::uint32_t>(group) + iota<std::uint32_t>(),
+                         block);
+      const std::int64_t top = group * kBlockRows<T>;
+      T* const to = out + j * stride + (top - r.row);
+      if (top >= r.row && top + run <= end) {
+        store_interleaved<T>(block, to);
+      } else {
+        T part[run];
+        store_interleaved<T>(block, part);
+        const std::int64_t from = r.row > top ? r.row - top : 0;
+        const std::int64_t until = end - top < run ? end - top : run;
+        __builtin_memcpy(to + from, part + from,
+                         static_cast<std::size_t>(until - from) * sizeof(T));
+      }
+    }
+  }
+}
+
+template <class T>
+void draw(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrdiff_t stride, bool padded) {
+  switch (recipe.law) {
+    case Law::constant:
+      return draw_rows<Law::constant>(recipe, r, out, stride, padded);
+    case Law::uniform:
+      return draw_rows<Law::uniform>(recipe, r, out, stride, padded);
+    case Law::normal:
+      return draw_rows<Law::normal>(recipe, r, out, stride, padded);
+    case Law::truncated_normal:
+      return draw_rows<Law::truncated_normal>(recipe, r, out, stride, padded);
+    case Law::quantile:
+      return draw_rows<Law::quantile>(recipe, r, out, stride, padded);
+  }
+}
+
+template <class T>
+void draw_transposed(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrdiff_t stride) {
+  switch (recipe.law) {
+    case Law::constant:
+      return draw_columns<Law::constant>(recipe, r, out, stride);
+    case Law::uniform:
+      return draw_columns<Law::uniform>(recipe, r, out, stride);
+    case Law::normal:
+      return draw_columns<Law::normal>(recipe, r, out, stride);
+    case Law::truncated_normal:
+      return draw_columns<Law::truncated_normal>(recipe, r, out, stride);
+    case Law::quantile:
+      return draw_columns<Law::quantile>(recipe, r, out, stride);
+  }
+}
+
+}  // namespace

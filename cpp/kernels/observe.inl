@@ -1,0 +1,92 @@
+// Sums of a tile's numbers and of their powers, in a fixed number of lanes.
+#pragma once
+
+#include "kernels.hpp"
+#include "vec.hpp"
+
+namespace {
+
+using varprop::kLanes;
+using varprop::Lanes;
+using varprop::PowerLanes;
+
+// Vectors that make up kLanes numbers.
+template <class T>
+constexpr int kParts = kLanes / kWidth<T>;
+
+// Ones in the lanes of a strip that hold columns, zeros in those past the end.
+template <class T>
+inline Vec<Int<T>> inside(int part, int columns) {
+  return iota<Int<T>>() + part * kWidth<T> < splat(static_cast<Int<T>>(columns));
+}
+
+template <class T>
+inline Vec<T> keep(Vec<Int<T>> mask, Vec<T> x) {
+  return bits<Vec<T>>(mask & bits<Vec<Int<T>>>(x));
+}
+
+template <class T>
+inline void add_to(double* lanes, const Vec<T>* sums) {
+  alignas(64) T numbers[kLanes];
+  for (int part = 0; part < kParts<T>; ++part) store(numbers + part * kWidth<T>, sums[part]);
+  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += static_cast<double>(numbers[lane]);
+}
+
+template <class T>
+T pivot(const Tile<T>& tile, T scale) {
+  alignas(64) T numbers[kLanes] = {};
+  for (int j = 0; j < tile.columns; ++j) numbers[j % kLanes] += tile.data[j] * scale;
+  T sum = 0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += numbers[lane];
+  return sum / static_cast<T>(tile.columns);
+}
+
+template <bool partial, class T>
+inline void observe_strip(const Tile<T>& tile, int column, T scale, T pivot, Lanes& lanes) {
+  Vec<T> sum[kParts<T>] = {}, square[kParts<T>] = {};
+  for (int row = 0; row < tile.rows; ++row) {
+    const T* const x = tile.data + row * tile.stride + column;
+#pragma GCC unroll 8
+    for (int part = 0; part < kParts<T>; ++part) {
+      Vec<T> d = fma(load(x + part * kWidth<T>), splat(scale), splat(-pivot));
+      if constexpr (partial) d = keep<T>(inside<T>(part, tile.columns - column), d);
+      sum[part] += d;
+      square[part] = fma(d, d, square[part]);
+    }
+  }
+  add_to<T>(lanes.sum, sum);
+  add_to<T>(lanes.square, square);
+}
+
+// tile.rows <= kGroupRows: sums in T stay short.
+template <class T>
+void observe(const Tile<T>& tile, T scale, T pivot, Lanes& lanes) {
+  int column = 0;
+  for (; column + kLanes <= tile.columns; column += kLanes) {
+    observe_strip<false, T>(tile, column, scale, pivot, lanes);
+  }
+  if (column < tile.columns) observe_strip<true, T>(tile, column, scale, pivot, lanes);
+}
+
+// Asked for, not free: one number at a time in double.
+template <class T>
+void observe_powers(const Tile<T>& tile, double scale, double pivot, PowerLanes& lanes) {
+  for (int row = 0; row < tile.rows; ++row) {
+    const T* const x = tile.data + row * tile.stride;
+    for (int column = 0; column < tile.columns; column += kLanes) {
+      const int count = tile.columns - column < kLanes ? tile.columns - column : kLanes;
+      for (int lane = 0; lane < count; ++lane) {
+        const double y = static_cast<double>(x[column + lane]) * scale, d = y - pivot;
+        const double d2 = d * d;
+        lanes.sum[0][lane] += d;
+        lanes.sum[1][lane] += d2;
+        lanes.sum[2][lane] += d2 * d;
+        lanes.sum[3][lane] += d2 * d2;
+        lanes.minimum[lane] = y < lanes.minimum[lane] ? y : lanes.minimum[lane];
+        lanes.maximum[lane] = y > lanes.maximum[lane] ? y : lanes.maximum[lane];
+      }
+    }
+  }
+}
+
+}  // namespace

@@ -1,0 +1,39 @@
+// Threefry4x32-20 on vectors of counters (Salmon, Moraes, Dror, Shaw 2011: "Parallel random
+// numbers").
+#pragma once
+
+#include "vec.hpp"
+
+namespace {
+
+template <class Word>
+inline Word rotate_left(Word x, int count) {
+  return (x << count) | (x >> (32 - count));
+}
+
+// Word is a 32-bit word or a vector of them; counter becomes the output.
+template <class Word>
+inline void threefry(const std::uint32_t key[4], Word (&x)[4]) {
+  const std::uint32_t schedule[5] = {key[0], key[1], key[2], key[3],
+                                     0x1bd11bda ^ key[0] ^ key[1] ^ key[2] ^ key[3]};
+  constexpr int kRotations[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5},
+                                    {6, 20},  {17, 11}, {25, 10}, {18, 20}};
+  for (int i = 0; i < 4; ++i) x[i] += schedule[i];
+#pragma GCC unroll 20
+  for (int round = 0; round < 20; ++round) {
+    const int odd = 2 * (round % 2);  // the second words trade places every round
+    const int (&r)[2] = kRotations[round % 8];
+    x[0] += x[1 + odd];
+    x[1 + odd] = rotate_left(x[1 + odd], r[0]) ^ x[0];
+    x[2] += x[3 - odd];
+    x[3 - odd] = rotate_left(x[3 - odd], r[1]) ^ x[2];
+    if (round % 4 == 3) {
+      const int step = round / 4 + 1;
+      for (int i = 0; i < 4; ++i) {
+        x[i] += schedule[(step + i) % 5] + (i == 3 ? static_cast<std::uint32_t>(step) : 0u);
+      }
+    }
+  }
+}
+
+}  // namespace

@@ -1,0 +1,76 @@
+// Count, mean and central power sums of a set of numbers: a value that can be merged.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels/kernels.hpp"
+
+namespace varprop {
+
+struct Moments {
+  double count = 0, mean = 0;
+  double m2 = 0, m3 = 0, m4 = 0;  // sums of powers of x - mean; m3, m4 only from PowerLanes
+  double minimum = std::numeric_limits<double>::infinity();
+  double maximum = -std::numeric_limits<double>::infinity();
+
+  // Merging in the manner of Chan, Golub, LeVeque (1979), to the fourth power by Pebay (2008).
+  void merge(const Moments& other) {
+    if (other.count == 0) return;
+    if (count == 0) {
+      *this = other;
+      return;
+    }
+    const double n = count + other.count, delta = other.mean - mean;
+    const double a = count / n, b = other.count / n, step = delta * b;
+    const double shift = delta * step * count;  // delta^2 count other.count / n
+    m4 += other.m4 + shift * delta * delta * (a * a - a * b + b * b) +
+          6 * delta * delta * (a * a * other.m2 + b * b * m2) + 4 * delta * (a * other.m3 - b * m3);
+    m3 += other.m3 + shift * delta * (a - b) + 3 * delta * (a * other.m2 - b * m2);
+    m2 += other.m2 + shift;
+    mean += step;
+    count = n;
+    minimum = std::min(minimum, other.minimum);
+    maximum = std::max(maximum, other.maximum);
+  }
+};
+
+inline double total(const double (&lanes)[kLanes]) {
+  double sum = 0;
+  for (double lane : lanes) sum += lane;
+  return sum;
+}
+
+// From sums of d = x - pivot over `count` numbers.
+inline Moments from_sums(double count, double pivot, const Lanes& lanes) {
+  Moments result;
+  result.count = count;
+  const double mean = total(lanes.sum) / count;
+  result.mean = pivot + mean;
+  result.m2 = std::max(total(lanes.square) - count * mean * mean, 0.0);
+  return result;
+}
+
+inline Moments from_sums(double count, double pivot, const PowerLanes& lanes) {
+  Moments result;
+  result.count = count;
+  const double mean = total(lanes.sum[0]) / count;
+  const double s2 = total(lanes.sum[1]), s3 = total(lanes.sum[2]), s4 = total(lanes.sum[3]);
+  result.mean = pivot + mean;
+  result.m2 = std::max(s2 - count * mean * mean, 0.0);
+  result.m3 = s3 - 3 * mean * s2 + 2 * count * mean * mean * mean;
+  result.m4 = std::max(
+      s4 - 4 * mean * s3 + 6 * mean * mean * s2 - 3 * count * mean * mean * mean * mean, 0.0);
+  result.minimum = *std::min_element(lanes.minimum, lanes.minimum + kLanes);
+  result.maximum = *std::max_element(lanes.maximum, lanes.maximum + kLanes);
+  return result;
+}
+
+inline PowerLanes empty_power_lanes() {
+  PowerLanes lanes{};
+  std::fill_n(lanes.minimum, kLanes, std::numeric_limits<double>::infinity());
+  std::fill_n(lanes.maximum, kLanes, -std::numeric_limits<double>::infinity());
+  return lanes;
+}
+
+}  // namespace varprop

@@ -1,0 +1,74 @@
+"""Does a deep network's signal survive its own random initialization?
+
+The public names; ``varprop.reference`` states the same computations in plain NumPy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from varprop._config import show_config
+from varprop._core import __version__
+from varprop._files import load
+from varprop._keys import STREAM_VERSION
+from varprop._moments import Moments
+from varprop._simulate import simulate
+from varprop._weights import weights
+from varprop.activations import ActivationFunction
+from varprop.initializers import (
+    Constant,
+    DeltaOrthogonal,
+    Dirac,
+    Identity,
+    Law,
+    Normal,
+    Orthogonal,
+    Sparse,
+    TruncatedNormal,
+    Uniform,
+    VarianceScaling,
+    fans,
+    gain,
+)
+from varprop.network import Dense, Network, mlp
+from varprop.run import Run, concat
+
+if TYPE_CHECKING:
+    from varprop import activations, initializers, reference
+
+__all__ = [
+    "STREAM_VERSION",
+    "ActivationFunction",
+    "Constant",
+    "DeltaOrthogonal",
+    "Dense",
+    "Dirac",
+    "Identity",
+    "Law",
+    "Moments",
+    "Network",
+    "Normal",
+    "Orthogonal",
+    "Run",
+    "Sparse",
+    "TruncatedNormal",
+    "Uniform",
+    "VarianceScaling",
+    "__version__",
+    "activations",
+    "concat",
+    "fans",
+    "gain",
+    "initializers",
+    "load",
+    "mlp",
+    "reference",
+    "show_config",
+    "simulate",
+    "weights",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "reference":  # imported when asked for
+        return import_module("varprop.reference")
+    raise AttributeError(f"module 'varprop' has no attribute {name!r}")

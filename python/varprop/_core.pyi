@@ -1,0 +1,97 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+compiler: str
+openmp: int
+
+_Words = tuple[int, int, int, int]
+_Axis = tuple[int, int, int]
+_Floats = NDArray[np.float64]
+
+def built_isas() -> list[str]: ...
+def supported_isas() -> list[str]: ...
+def active_isa() -> str: ...
+def available_threads() -> int: ...
+def threefry(key: _Words, counter: _Words) -> list[int]: ...
+def activate(
+    values: NDArray[Any], activation: int, parameter: float, derivative: bool
+) -> None: ...
+
+class Draw:
+    def __init__(
+        self, distribution: str, mean: float, std: float, low: float, high: float
+    ) -> None: ...
+
+def draw(
+    draw: Draw,
+    key: _Words,
+    trial: int,
+    rows: _Axis,
+    columns: _Axis,
+    out: NDArray[Any],
+    dtype: str,
+    threads: int,
+) -> None: ...
+
+class Tensor:
+    def __init__(
+        self, source: str, draw: Draw, key: _Words, rms: float, given: NDArray[Any] | None
+    ) -> None: ...
+
+class Layer:
+    def __init__(
+        self,
+        fan_in: int,
+        width: int,
+        weight: Tensor,
+        bias: Tensor,
+        activation: int,
+        parameter: float,
+        homogeneous: bool,
+    ) -> None: ...
+
+class Simulation:
+    def __init__(
+        self,
+        layers: list[Layer],
+        batch: int,
+        inputs: NDArray[Any] | None,
+        input_key: _Words,
+        input_rms: float,
+        first_trial: int,
+        trials: int,
+        threads: int,
+        by_trial: bool,
+        powers: bool,
+        dtype: str,
+    ) -> None: ...
+    def memory(self) -> int: ...
+    def run(
+        self,
+        progress: Callable[[float], object] | None,
+        form: Callable[[int, int], tuple[NDArray[Any], float]],
+    ) -> dict[str, Any]: ...
+
+class Accumulators:
+    def __init__(self, count: int) -> None: ...
+    def __len__(self) -> int: ...
+    def update(self, array: NDArray[Any], kept: int, dtype: str) -> None: ...
+    def merge(self, other: Accumulators) -> None: ...
+    @property
+    def count(self) -> _Floats: ...
+    @property
+    def mean(self) -> _Floats: ...
+    @property
+    def m2(self) -> _Floats: ...
+    @property
+    def m3(self) -> _Floats: ...
+    @property
+    def m4(self) -> _Floats: ...
+    @property
+    def minimum(self) -> _Floats: ...
+    @property
+    def maximum(self) -> _Floats: ...

@@ -1,0 +1,256 @@
+"""Runs in files, JSON or NPZ: written whole or not at all, and checked when read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import secrets
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any, BinaryIO
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from varprop._core import __version__
+from varprop._extras import require
+from varprop._keys import STREAM_VERSION
+from varprop._spec import integer, unknown
+from varprop._statistics import COLLECTED, Observed
+from varprop.network import Network
+from varprop.run import SIGNALS, Run
+
+# How the numbers of an array lie in a file: little-endian; a bfloat16 as its 16 bits.
+_CODES = {"bfloat16": "<u2", "float16": "<f2", "float32": "<f4", "float64": "<f8", "int64": "<i8"}
+_LARGEST_EXPONENT = 2**40  # of a saved power of two; its multiples stay far inside 64 bits
+
+
+def target(path: str | PathLike[str]) -> Path:
+    """Return a path where a file can be put, or raise OSError: worth asking before a long run."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no such directory: {path.parent}")
+    if path.exists() and not path.is_file():  # a directory, or a device that must stay one
+        raise OSError(f"not a regular file: {path}")
+    return path
+
+
+@contextmanager
+def atomic(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears under its name only when the block has ended well."""
+    path = target(path).resolve()
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def format_of(path: str | PathLike[str]) -> str:
+    """Return the suffix that says how a run is saved, ``.json`` or ``.npz``."""
+    suffix = Path(path).suffix
+    if suffix not in _WRITERS:
+        raise ValueError(f"path must end in {' or '.join(_WRITERS)}, got {str(path)!r}")
+    return suffix
+
+
+def save(run: Run, path: str | PathLike[str]) -> None:
+    """Write a run to ``*.json`` or ``*.npz``; see :meth:`Run.save`."""
+    write = _WRITERS[format_of(path)]
+    origin = {"varprop": __version__, "stream_version": STREAM_VERSION}
+    with atomic(path) as file:
+        write(file, {**origin, **run.settings(), **run.observed})
+
+
+def load(path: str | PathLike[str]) -> Run:
+    """Read a run that :meth:`Run.save` wrote, the same to the bit.
+
+    Nothing in the file is ever executed, and all is checked.
+
+    Parameters
+    ----------
+    path : str or path
+        ``*.json`` or ``*.npz``.
+
+    Raises
+    ------
+    ValueError
+        The file does not hold a whole run, or one of another stream version, whose weights this
+        version cannot draw.
+    """
+    read = _READERS[format_of(path)]
+    try:
+        return _run(read(Path(path)))
+    except KeyError as error:
+        reason = f"{error} is missing"
+    except (
+        *(ValueError, TypeError, ArithmeticError, AttributeError, RuntimeError),
+        *(MemoryError, EOFError, BadZipFile, zlib.error),
+    ) as error:
+        reason = str(error) or type(error).__name__
+    raise ValueError(f"{path} does not hold a run: {reason}")
+
+
+# A record is a dictionary whose arrays the two formats put in their own places.
+
+
+def _write_json(file: BinaryIO, record: dict[str, Any]) -> None:
+    def inline(name: str, array: NDArray[Any]) -> Any:
+        if name.split(".")[0] in SIGNALS:  # for people and other languages: numbers
+            return _spelled(array.tolist())
+        data = base64.b64encode(_encoded(array).tobytes()).decode()
+        return {"dtype": array.dtype.name, "shape": array.shape, "base64": data}
+
+    file.write(json.dumps(_mapped(record, inline), allow_nan=False).encode())
+
+
+def _read_json(path: Path) -> Any:
+    def restore(entry: dict[str, Any]) -> Any:
+        if entry.keys() != {"dtype", "shape", "base64"}:
+            return entry
+        data = base64.b64decode(entry["base64"], validate=True)
+        array = np.frombuffer(data, _CODES[_dtype(entry["dtype"])])
+        return _decoded(array.reshape(entry["shape"]), entry["dtype"])
+
+    return json.loads(path.read_bytes(), object_hook=restore)
+
+
+def _write_npz(file: BinaryIO, record: dict[str, Any]) -> None:
+    arrays: dict[str, Any] = {}
+
+    def apart(name: str, array: NDArray[Any]) -> dict[str, str]:
+        arrays[name] = _encoded(array)
+        return {"dtype": array.dtype.name, "array": name}
+
+    description = json.dumps(_mapped(record, apart), allow_nan=False)
+    np.savez(file, run=np.array(description), **arrays)
+
+
+def _read_npz(path: Path) -> Any:
+    with np.load(path, allow_pickle=False) as archive:
+        if sum(member.file_size for member in archive.zip.infolist()) > path.stat().st_size:
+            raise ValueError("its arrays claim more than the file's size")
+
+        def restore(entry: dict[str, Any]) -> Any:
+            if entry.keys() != {"dtype", "array"}:
+                return entry
+            return _decoded(archive[entry["array"]], entry["dtype"])
+
+        return json.loads(str(archive["run"]), object_hook=restore)
+
+
+_WRITERS = {".json": _write_json, ".npz": _write_npz}
+_READERS = {".json": _read_json, ".npz": _read_npz}
+
+
+def _mapped(value: Any, put: Callable[[str, NDArray[Any]], Any], name: str = "") -> Any:
+    """Replace the arrays in nested lists and dictionaries; a name is the path, with dots."""
+    match value:
+        case np.ndarray():
+            return put(name.lstrip("."), value)
+        case dict():
+            return {key: _mapped(item, put, f"{name}.{key}") for key, item in value.items()}
+        case list() | tuple():
+            return [_mapped(item, put, f"{name}.{i}") for i, item in enumerate(value)]
+    return value
+
+
+def _dtype(name: Any) -> str:
+    if name not in _CODES:
+        raise unknown("dtype", name, _CODES)
+    return str(name)
+
+
+def _encoded(array: NDArray[Any]) -> NDArray[Any]:
+    bits = array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+    return bits.astype(_CODES[_dtype(array.dtype.name)])
+
+
+def _decoded(bits: NDArray[Any], dtype: str) -> NDArray[Any]:
+    if bits.dtype != np.dtype(_CODES[_dtype(dtype)]):
+        raise ValueError(f"an array of {dtype} is stored as {bits.dtype}")
+    if dtype == "bfloat16":
+        return bits.view(require("ml_dtypes", "bf16").bfloat16)
+    return bits.astype(dtype)
+
+
+def _spelled(number: Any) -> Any:
+    """Write what JSON has no number for as "nan", "inf" or "-inf"."""
+    if isinstance(number, list):
+        return [_spelled(item) for item in number]
+    return number if math.isfinite(number) else str(number)
+
+
+def _number(value: Any, kind: type) -> Any:
+    """Read a number of this kind, or lists of them."""
+    if isinstance(value, list):
+        return [_number(item, kind) for item in value]
+    if kind is float and (type(value) is int or value in ("nan", "inf", "-inf")):
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{value!r:.40} stands where a number must")
+    return value
+
+
+def _run(record: Any) -> Run:
+    """Make a run of a record, after looking at everything in it."""
+    version = record["stream_version"]
+    if version != STREAM_VERSION:
+        raise ValueError(f"stream version must be {STREAM_VERSION}, got {version!r}")
+    network = Network.from_dict(record["network"])
+    first = integer("first_trial", record["first_trial"])
+    trials = integer("trials", record["trials"], least=1)
+    for layer, trial in record["out_of_range"]:
+        network.index(layer)
+        if integer("trial", trial) not in range(first, first + trials):
+            raise ValueError(f"out_of_range must name trials of the run, got {trial}")
+    statistics = record["statistics"]
+    for statistic in statistics:
+        if statistic not in COLLECTED:
+            raise unknown("statistic", statistic, COLLECTED)
+    shape = (trials, len(network.layers))
+    return Run(
+        network,
+        inputs=_inputs(record["inputs"], network.inputs),
+        seed=integer("seed", record["seed"]),
+        trials=trials,
+        first_trial=first,
+        dtype=_dtype(record["dtype"]),
+        statistics=statistics,
+        preactivations=_observed(record["preactivations"], statistics, shape),
+        activations=_observed(record["activations"], statistics, shape),
+        out_of_range=[(layer, trial) for layer, trial in record["out_of_range"]],
+    )
+
+
+def _inputs(value: Any, features: int) -> int | NDArray[Any]:
+    if not isinstance(value, np.ndarray):
+        return integer("inputs", value, least=1)
+    if value.ndim != 2 or value.shape[1] != features or not len(value):
+        raise ValueError(f"inputs must have shape (batch, {features}), got {value.shape}")
+    return value
+
+
+def _observed(
+    record: dict[str, Any], statistics: Iterable[str], shape: tuple[int, int]
+) -> Observed:
+    observed = {}
+    for key in (key for statistic in statistics for key in COLLECTED[statistic]):
+        whole = key in ("count", "exponent")
+        value, dtype = record[key], np.dtype(np.int64 if whole else np.float64)
+        if isinstance(value, list):
+            value = np.array(_number(value, int if whole else float), dtype)
+        wanted = shape[1:] if key == "count" else shape
+        if value.dtype != dtype or value.shape != wanted:
+            raise ValueError(f"{key} must be {dtype} {wanted}, got {value.dtype} {value.shape}")
+        observed[key] = value
+    if np.abs(observed["exponent"]).max() > _LARGEST_EXPONENT or observed["count"].min() < 1:
+        raise ValueError("exponent or count is out of range")
+    return observed

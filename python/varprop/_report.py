@@ -1,0 +1,210 @@
+"""A run for people: its network in words, its layers in a table, as text or as HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from html import escape
+from itertools import groupby
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from varprop._spec import integer
+
+if TYPE_CHECKING:
+    from varprop._statistics import Statistics
+    from varprop.run import Run
+
+WIDTH = 80
+ENDS = 10  # layers shown at each end of a deep network
+DOTS = "..."
+
+# Decimal numbers far beyond the range of a float, as very deep networks have them.
+_WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
+
+
+class Column(NamedTuple):
+    """A column of the table; neighbours of one group have a common heading."""
+
+    group: str
+    title: str
+    cells: list[str]
+
+
+def text(run: Run) -> str:
+    """Return the settings, the table, and where values left the range of the dtype."""
+    foot = _wrapped(_warnings(run))
+    return "\n".join([*heading(run), "", table(run), *([""] if foot else []), *foot])
+
+
+def heading(run: Run) -> list[str]:
+    """Return what was simulated, in lines."""
+    return [line for phrases in _settings(run) for line in _wrapped(phrases)]
+
+
+def html(run: Run) -> str:
+    """Return the same for a notebook."""
+    columns = _columns(run)
+    groups = [(group, len(list(same))) for group, same in groupby(columns, lambda c: c.group)]
+    rows = zip(*(column.cells for column in columns), strict=True)
+    table = [
+        _row("th", ((group, f' colspan="{span}"') for group, span in groups)),
+        _row("th", ((column.title, "") for column in columns)),
+        *(_row("td", ((cell, "") for cell in row)) for row in rows),
+    ]
+    lines = [", ".join(phrases) for phrases in (*_settings(run), _warnings(run)) if phrases]
+    return f"<p>{'<br>'.join(map(escape, lines))}</p><table>{''.join(table)}</table>"
+
+
+def _row(tag: str, cells: Iterable[tuple[str, str]]) -> str:
+    inside = (f"<{tag}{attribute}>{escape(cell)}</{tag}>" for cell, attribute in cells)
+    return f"<tr>{''.join(inside)}</tr>"
+
+
+def table(run: Run, every: int | None = None) -> str:
+    """Return the table as text."""
+    names, *columns = _columns(run, every)
+    blocks = [_block(group, list(same)) for group, same in groupby(columns, lambda c: c.group)]
+    room = WIDTH - sum(3 + len(block[0]) for block in blocks)
+    cells = [_shortened(cell, room) for cell in ("", names.title, *names.cells)]
+    widest = max(map(len, cells))
+    lines = zip((cell.ljust(widest) for cell in cells), *blocks, strict=True)
+    return "\n".join("   ".join(line).rstrip() for line in lines)
+
+
+def _block(group: str, columns: list[Column]) -> list[str]:
+    """Return the lines of neighbouring columns under the heading of their group."""
+    widths = [max(map(len, (column.title, *column.cells))) for column in columns]
+    rows = zip(*((column.title, *column.cells) for column in columns), strict=True)
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return [group.center(len(lines[0])), *lines]
+
+
+def _shortened(name: str, room: int) -> str:
+    if len(name) <= room:
+        return name
+    kept = max(room - len(DOTS), 2)
+    return name[: kept // 2] + DOTS + name[-(kept - kept // 2) :]
+
+
+def _columns(run: Run, every: int | None = None) -> list[Column]:
+    before, after, per_trial = run.preactivations, run.activations, run.activations.per_trial
+    columns = [
+        Column("", "layer", list(run.layer_names)),
+        Column("pre-activation", "mean", _means(before)),
+        Column("pre-activation", "std", _spreads(before, 1)),
+        Column("activation", "mean", _means(after)),
+        Column("activation", "var", _spreads(after, 2)),
+    ]
+    if run.trials == 1:
+        columns.append(Column("activation", "log10 E[x^2]", _fixed(after.log10_second_moment)))
+    else:
+        low, high = after.interval("log10_second_moment")
+        typical = per_trial.log10_second_moment.mean(axis=0)
+        columns.append(Column("typical trial", "log10 E[x^2]", _fixed(typical)))
+        columns.append(Column("typical trial", "+- 95%", _fixed((high - low) / 2)))
+    shown = _shown(len(run.layer_names), every)
+    return [
+        column._replace(cells=[DOTS if i is None else column.cells[i] for i in shown])
+        for column in columns
+    ]
+
+
+def _shown(layers: int, every: int | None) -> list[int | None]:
+    """Return the positions to show, None where layers are left out."""
+    if every is not None:
+        step = integer("every", every, least=1)
+        return [*range(step - 1, layers - 1, step), layers - 1]
+    if layers <= 2 * ENDS + 1:
+        return list(range(layers))
+    return [*range(ENDS), None, *range(layers - ENDS, layers)]
+
+
+def _means(statistics: Statistics) -> list[str]:
+    """Write means with digits that matter beside their signal's size."""
+    observed = statistics.observed
+    size = np.hypot(observed["mean"], np.sqrt(observed["variance"]))
+    return _numbers(observed["mean"], observed["exponent"], size)
+
+
+def _spreads(statistics: Statistics, power: int) -> list[str]:
+    """Write standard deviations (power 1) or variances (power 2)."""
+    observed = statistics.observed
+    spread = observed["variance"] ** (power / 2)
+    return _numbers(spread, power * observed["exponent"], spread)
+
+
+def _numbers(mantissa: NDArray[Any], exponent: NDArray[Any], size: NDArray[Any]) -> list[str]:
+    """Write mantissa * 2**exponent: with four decimals where all sizes are ordinary."""
+    with np.errstate(over="ignore", under="ignore"):
+        values, sizes = np.ldexp(mantissa, exponent), np.ldexp(size, exponent)
+    sizes = sizes[np.isfinite(size) & (size != 0)]
+    if not sizes.size or (sizes.min() >= 1e-2 and sizes.max() < 1e4):
+        return _fixed(values)
+    return [
+        f"{_WIDE.multiply(Decimal(m), _WIDE.power(2, e)):.2e}"
+        if m and math.isfinite(m)
+        else f"{m:g}"
+        for m, e in zip(mantissa.tolist(), exponent.tolist(), strict=True)
+    ]
+
+
+def _fixed(values: NDArray[Any]) -> list[str]:
+    return [f"{round(value, 4) + 0.0:.4f}" for value in values.tolist()]  # no -0.0000
+
+
+def _settings(run: Run) -> tuple[list[str], list[str]]:
+    """Return the network and the conditions in phrases."""
+    network, layers = run.network, run.network.layers
+    widths = _chain((layer.width for layer in layers), " -> ")
+    biases = _chain("none" if layer.bias is None else layer.bias for layer in layers)
+    inputs = "standard normal" if run.given_inputs is None else "given"
+    last = run.first_trial + run.trials - 1
+    which = f" ({run.first_trial} to {last})" if run.first_trial else ""
+    return (
+        [
+            f"{len(layers)} dense layer{'s' if len(layers) > 1 else ''}",
+            f"{network.inputs} -> {widths}",
+            _chain(layer.activation for layer in layers),
+            f"weight {_chain(layer.weight for layer in layers)}",
+            f"bias {biases}",
+        ],
+        [
+            f"inputs {run.batch} x {network.inputs} {inputs}",
+            f"{run.trials} trial{'s' if run.trials > 1 else ''}{which}",
+            f"seed {run.seed}",
+            run.dtype,
+        ],
+    )
+
+
+def _chain(values: Iterable[object], link: str = " then ") -> str:
+    """Write a sequence by its stretches of equals: ``tanh x 5 then linear``."""
+    stretches = [(text, len(list(same))) for text, same in groupby(map(str, values))]
+    if len(stretches) == 1:
+        return stretches[0][0]
+    words = [text if count == 1 else f"{text} x {count}" for text, count in stretches]
+    return link.join(words if len(words) <= 5 else [*words[:2], DOTS, *words[-2:]])
+
+
+def _warnings(run: Run) -> list[str]:
+    """Return where values left the range of the dtype, in phrases."""
+    events = [f"{layer} in trial {trial}" for layer, trial in run.out_of_range]
+    if not events:
+        return []
+    events[0] = f"out of the range of {run.dtype}: {events[0]}"
+    more = [f"and {len(events) - 3} more: run.out_of_range"] if len(events) > 3 else []
+    return [*events[:3], *more]
+
+
+def _wrapped(phrases: list[str]) -> list[str]:
+    """Join phrases by commas into lines that break between them."""
+    joined = ", ".join(phrase.replace(" ", "\0") for phrase in phrases)
+    return [line.replace("\0", " ") for line in wrap(joined, WIDTH)]

@@ -1,0 +1,236 @@
+"""Forward propagation through a network of random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from varprop import _core, _memory, _spec, activations
+from varprop._draw import Draw
+from varprop._keys import key
+from varprop._progress import progress_bar
+from varprop._weights import dtype_name, thread_count, weights
+from varprop.initializers import Given, Law
+from varprop.network import Network
+from varprop.run import Run
+
+__all__ = ["STATISTICS", "simulate"]
+
+STATISTICS = ("moments", "extremes", "kurtosis")
+
+
+def simulate(
+    net: Network,
+    inputs: int | ArrayLike = 100,
+    *,
+    trials: int = 10,
+    first_trial: int = 0,
+    seed: int = 0,
+    dtype: DTypeLike = "float32",
+    statistics: str | tuple[str, ...] = ("moments",),
+    threads: int | None = None,
+    progress: bool | Callable[[float], object] = False,
+) -> Run:
+    """Push a batch through a network, over many draws of its weights.
+
+    Parameters
+    ----------
+    net : Network
+        What to simulate.
+    inputs : int or array
+        Number of rows of standard normals, drawn anew in each trial; or the data, shape (batch,
+        features), the same in each trial.
+    trials : int
+        Number of draws of all weights.
+    first_trial : int
+        Number of the first of them: any split of the trials gives the same bits.
+    seed : int
+        Any integer >= 0.
+    dtype : {"float32", "float64"}
+        Type of weights, inputs and signals; moments are float64 always.
+    statistics : tuple of str
+        "moments" always; "extremes" and "kurtosis" cost extra.
+    threads : int, optional
+        By default as many as there are cores; changes no bit.
+    progress : bool or callable
+        A bar on the terminal, or a function of the fraction done.
+
+    Returns
+    -------
+    Run
+        Moments of every layer, in each trial and pooled.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument that does not fit, before any work.
+    MemoryError
+        The run would not fit, with the estimate, before any allocation.
+
+    Notes
+    -----
+    Where an activation is positively homogeneous (linear, relu, leaky_relu) the signal is rescaled
+    by powers of two, so that it never leaves the range of the dtype.
+
+    Examples
+    --------
+    >>> import varprop as vp
+    >>> net = vp.mlp([100] * 11, activation="relu", weight="he_normal")
+    >>> run = vp.simulate(net, inputs=50, trials=20)
+    >>> run.preactivations.var.shape
+    (10,)
+    """
+    if not isinstance(net, Network):
+        raise TypeError(f"net must be a Network, got {type(net).__name__}")
+    trials = _spec.integer("trials", trials, least=1)
+    first_trial = _spec.integer("first_trial", first_trial)
+    if first_trial + trials > 2**63:
+        raise ValueError("first_trial + trials must be at most 2**63")
+    kind = dtype_name(dtype, ("float32", "float64"))
+    collected = _statistics(statistics)
+    count = thread_count(threads)
+    given = None if isinstance(inputs, (int, np.integer)) else _checked(net, inputs, kind)
+    batch = _spec.integer("inputs", inputs, least=1) if given is None else len(given)
+
+    def compiled(threads: int, by_trial: bool) -> _core.Simulation:
+        return _core.Simulation(
+            layers=_layers(net, seed, kind),
+            batch=batch,
+            inputs=given,
+            input_key=key(seed, "input"),
+            input_rms=1.0 if given is None else _rms(given),
+            first_trial=first_trial,
+            trials=trials,
+            threads=threads,
+            by_trial=by_trial,
+            powers=len(collected) > 1,
+            dtype=kind,
+        )
+
+    simulation = compiled(count, by_trial=True)
+    if simulation.memory() > _memory.SMALL:
+        limit = _memory.available()
+        if limit is not None and simulation.memory() > limit:
+            simulation = compiled(count, by_trial=False)
+    _memory.require(simulation.memory(), f"a run of {batch} rows")
+
+    def form(layer: int, trial: int) -> tuple[NDArray[Any], float]:
+        matrix = weights(
+            net.shapes[layer],
+            net.layers[layer].weight,
+            seed=seed,
+            name=f"{net.layer_names[layer]}.weight",
+            trial=trial,
+            dtype=kind,
+            threads=1,
+        )
+        return matrix, _rms(matrix)
+
+    with progress_bar(progress) as report:
+        observed = simulation.run(report, form)
+    return Run(
+        net,
+        inputs=batch if given is None else given,
+        seed=seed,
+        trials=trials,
+        first_trial=first_trial,
+        dtype=kind,
+        statistics=collected,
+        preactivations=_observed(net, batch, observed["preactivations"], collected),
+        activations=_observed(net, batch, observed["activations"], collected),
+        out_of_range=[
+            (net.layer_names[layer], first_trial + int(trial))
+            for trial, layer in enumerate(observed["out_of_range"])
+            if layer >= 0
+        ],
+    )
+
+
+def _statistics(statistics: str | tuple[str, ...]) -> tuple[str, ...]:
+    asked = (statistics,) if isinstance(statistics, str) else tuple(statistics)
+    for name in asked:
+        if name not in STATISTICS:
+            raise _spec.unknown("statistics", name, STATISTICS)
+    return tuple(name for name in STATISTICS if name == "moments" or name in asked)
+
+
+def _checked(net: Network, inputs: ArrayLike, kind: str) -> NDArray[Any]:
+    data = np.asarray(inputs)
+    if data.dtype.kind not in "biuf":
+        raise TypeError(f"inputs must hold real numbers, got dtype {data.dtype}")
+    if data.ndim != 2 or data.shape[1] != net.inputs or not len(data):
+        raise ValueError(f"inputs must have shape (batch, {net.inputs}), got {data.shape}")
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(data, dtype=kind)
+    finite = np.isfinite(cast)
+    if not finite.all():
+        row, column = (int(i) for i in np.argwhere(~finite)[0])
+        raise ValueError(
+            f"inputs must be finite in {kind}, got {data[row, column]} at row {row}, column {column}"
+        )
+    return cast
+
+
+def _rms(values: NDArray[Any]) -> float:
+    """Root mean square, of numbers up to the ends of the range."""
+    largest = float(np.max(np.abs(values)))
+    if largest == 0.0:
+        return 0.0
+    return largest * float(np.sqrt(np.mean(np.square(values / largest, dtype=np.float64))))
+
+
+def _layers(net: Network, seed: int, kind: str) -> list[_core.Layer]:
+    return [
+        _core.Layer(
+            fan_in=shape[0],
+            width=shape[1],
+            weight=_tensor(layer.weight, shape, f"{name}.weight", seed, kind),
+            bias=_tensor(layer.bias, shape[1:], f"{name}.bias", seed, kind),
+            activation=activations.NAMES.index(layer.activation.name),
+            parameter=layer.activation.parameter,
+            homogeneous=layer.activation.homogeneous,
+        )
+        for layer, shape, name in zip(net.layers, net.shapes, net.layer_names, strict=True)
+    ]
+
+
+def _tensor(
+    law: Law | None, shape: tuple[int, ...], name: str, seed: int, kind: str
+) -> _core.Tensor:
+    draw = None if law is None else law.compile(shape)
+    given = None
+    if law is None or draw == Draw("constant", 0.0):
+        source, rms = "absent", 0.0
+    elif isinstance(law, Given):
+        given = np.ascontiguousarray(law.array, dtype=kind)
+        source, rms = "given", _rms(given)
+    elif draw is None:
+        source, rms = "formed", 0.0
+    else:
+        source, rms = "drawn", draw.rms
+    words = key(seed, name) if source == "drawn" else (0, 0, 0, 0)
+    return _core.Tensor(source, _core_draw(draw or Draw("constant")), words, rms, given)
+
+
+@lru_cache(maxsize=64)
+def _core_draw(draw: Draw) -> _core.Draw:
+    return _core.Draw(*draw)
+
+
+def _observed(
+    net: Network, batch: int, arrays: dict[str, NDArray[Any]], statistics: tuple[str, ...]
+) -> dict[str, NDArray[Any]]:
+    arrays["count"] = np.array([batch * width for _, width in net.shapes], dtype=np.int64)
+    unwanted = {
+        "extremes": ("minimum", "maximum"),
+        "kurtosis": ("m3", "m4"),
+    }
+    for name, keys in unwanted.items():
+        if name not in statistics:
+            for array in keys:
+                arrays.pop(array, None)
+    return arrays

@@ -1,0 +1,232 @@
+"""Mean, variance and shape of every layer's numbers: per trial, pooled, with intervals."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from varprop import _student
+from varprop._spec import unknown
+
+FloatArray = NDArray[np.float64]
+
+#: What was observed of L layers in T trials. "count" (L,): numbers in one trial; "mean",
+#: "variance" and "exponent" (T, L): the mean is mean * 2**exponent, the variance
+#: variance * 4**exponent; where asked for, "minimum" and "maximum" (T, L), which scale as the
+#: mean, and the central moments "m3" and "m4" (T, L), which scale as its third and fourth power.
+Observed = dict[str, NDArray[Any]]
+
+#: For each of simulate's statistics, the keys it brings to an Observed and the fields it gives.
+COLLECTED = {
+    "moments": ("count", "mean", "variance", "exponent"),
+    "extremes": ("minimum", "maximum"),
+    "kurtosis": ("m3", "m4"),
+}
+FIELDS = {
+    "moments": ("count", "mean", "var", "std", "second_moment", "log10_var", "log10_second_moment"),
+    "extremes": ("min", "max"),
+    "kurtosis": ("kurtosis",),
+}
+
+# Statistics that have an interval, and those of them that have it on a logarithm: the logarithm's
+# name and the power of ten that leads back.
+_INTERVALS = [field for fields in FIELDS.values() for field in fields if field != "count"]
+_ON_LOGARITHM = {
+    "var": ("log10_var", 1.0),
+    "std": ("log10_var", 0.5),
+    "second_moment": ("log10_second_moment", 1.0),
+}
+
+
+class Fields:
+    """The statistics of an :data:`Observed`: arrays whose last axis is that of the layers.
+
+    A number beyond the range of float64 is infinite here, one below it zero; the two logarithms
+    are right beyond. ``min``, ``max`` and ``kurtosis`` are there if the simulation was asked for
+    them, else they raise ValueError.
+
+    Attributes
+    ----------
+    observed : dict of ndarray
+        The numbers behind the statistics, their powers of two kept apart.
+    """
+
+    def __init__(self, observed: Observed) -> None:
+        self.observed = observed
+
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """How many numbers were seen."""
+        return np.array(np.broadcast_to(self.observed["count"], self.observed["mean"].shape))
+
+    @property
+    def mean(self) -> FloatArray:
+        """Mean."""
+        return self._scaled(self.observed["mean"])
+
+    @property
+    def var(self) -> FloatArray:
+        """Variance, population form (ddof 0)."""
+        return self._scaled(self.observed["variance"], 2)
+
+    @property
+    def std(self) -> FloatArray:
+        """Standard deviation, population form."""
+        return self._scaled(np.sqrt(self.observed["variance"]))
+
+    @property
+    def second_moment(self) -> FloatArray:
+        """Mean of the squares."""
+        return self._scaled(self.observed["variance"] + self.observed["mean"] ** 2, 2)
+
+    @property
+    def log10_second_moment(self) -> FloatArray:
+        """Decimal logarithm of the mean of the squares; -inf only where all numbers are zero."""
+        root = np.hypot(self.observed["mean"], np.sqrt(self.observed["variance"]))
+        return self._log10_square(root)
+
+    @property
+    def log10_var(self) -> FloatArray:
+        """Decimal logarithm of the variance; -inf only where all numbers are equal."""
+        return self._log10_square(np.sqrt(self.observed["variance"]))
+
+    @property
+    def min(self) -> FloatArray:
+        """Smallest number."""
+        return self._scaled(self._collected("minimum", "extremes"))
+
+    @property
+    def max(self) -> FloatArray:
+        """Largest number."""
+        return self._scaled(self._collected("maximum", "extremes"))
+
+    @property
+    def kurtosis(self) -> FloatArray:
+        """Fourth central moment over the squared variance: 3 for a normal, NaN for constants."""
+        fourth, variance = self._collected("m4", "kurtosis"), self.observed["variance"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(fourth / variance / variance)
+
+    def _collected(self, key: str, statistic: str) -> NDArray[Any]:
+        if key not in self.observed:
+            raise ValueError(f'not collected: simulate with statistics=("moments", "{statistic}")')
+        return self.observed[key]
+
+    def _scaled(self, numbers: NDArray[Any], power: int = 1) -> FloatArray:
+        with np.errstate(over="ignore", under="ignore"):
+            return np.asarray(np.ldexp(numbers, power * self.observed["exponent"]))
+
+    def _log10_square(self, root: FloatArray) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            return np.asarray(2 * (np.log10(root) + self.observed["exponent"] * math.log10(2)))
+
+
+class Statistics(Fields):
+    """The statistics of every layer over the numbers of all trials: arrays of shape (layers,).
+
+    They are computed from the per-trial ones in the order of the trials, so that a run put
+    together from parts has the bits of the run made at once.
+
+    Parameters
+    ----------
+    observed : dict of ndarray
+        The :data:`Observed` of every trial.
+
+    Attributes
+    ----------
+    per_trial : Fields
+        The same statistics of each trial alone: arrays of shape (trials, layers).
+    """
+
+    def __init__(self, observed: Observed) -> None:
+        super().__init__(_pool(observed))
+        self.per_trial = Fields(observed)
+
+    def __repr__(self) -> str:
+        trials, layers = self.per_trial.observed["mean"].shape
+        return f"Statistics({layers} layers, {trials} trials)"
+
+    def interval(self, name: str, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
+        """Return a confidence interval for what a statistic is in the typical trial, by layer.
+
+        Student's t over the per-trial values; for "var", "std" and "second_moment" over their
+        logarithms, so around the geometric mean. In a deep narrow network these vary by orders of
+        magnitude between trials, and the pooled value, which hangs on the few largest, may lie
+        above the interval.
+
+        Parameters
+        ----------
+        name : str
+            Name of the statistic, such as "mean" or "var".
+        level : float
+            Probability that the interval covers, in (0, 1).
+
+        Returns
+        -------
+        low, high : ndarray
+            Shape (layers,). NaN for one trial, and where a trial's value or its logarithm is not
+            finite.
+        """
+        if name not in _INTERVALS:
+            raise unknown("statistic", name, _INTERVALS)
+        if not 0 < level < 1:
+            raise ValueError(f"level must be between 0 and 1, got {level!r}")
+        if name in _ON_LOGARITHM:
+            logarithm, power = _ON_LOGARITHM[name]
+            low, high = self.interval(logarithm, level)
+            with np.errstate(over="ignore", under="ignore"):
+                return 10 ** (power * low), 10 ** (power * high)
+        values = getattr(self.per_trial, name)
+        trials, layers = values.shape
+        if trials == 1:
+            return np.full(layers, np.nan), np.full(layers, np.nan)
+        with np.errstate(invalid="ignore"):
+            centre = values.mean(axis=0)
+            half = values.std(axis=0, ddof=1) * (_student.critical(level, trials - 1) / trials**0.5)
+            return centre - half, centre + half
+
+
+def common_exponent(observed: Observed) -> NDArray[np.int64]:
+    """Return the largest exponent along the first axis: what underflows on it is nothing beside it.
+
+    Signals that are exactly zero have no scale, and no say.
+    """
+    exponent = observed["exponent"]
+    alive = (observed["mean"] != 0) | (observed["variance"] != 0)
+    return np.asarray(np.where(alive, exponent, exponent.min(axis=0)).max(axis=0))
+
+
+def average(values: FloatArray) -> FloatArray:
+    """Return the mean along the first axis, summed in order whatever the memory's layout."""
+    return np.asarray(np.add.accumulate(values, axis=0)[-1] / len(values))
+
+
+def _pool(observed: Observed) -> Observed:
+    """Return the moments of all trials' numbers together, from each trial's own."""
+    exponent = common_exponent(observed)
+    shift = observed["exponent"] - exponent
+
+    def shifted(key: str, power: int) -> FloatArray:
+        return np.asarray(np.ldexp(observed[key], power * shift))
+
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        means, variances = shifted("mean", 1), shifted("variance", 2)
+        mean = average(means)
+        off = means - mean
+        pooled = {
+            "count": observed["count"] * len(means),
+            "mean": mean,
+            "variance": average(variances + off**2),
+            "exponent": exponent,
+        }
+        if "minimum" in observed:
+            pooled["minimum"] = shifted("minimum", 1).min(axis=0)
+            pooled["maximum"] = shifted("maximum", 1).max(axis=0)
+        if "m4" in observed:
+            third, fourth = shifted("m3", 3), shifted("m4", 4)
+            pooled["m3"] = average(third + 3 * off * variances + off**3)
+            pooled["m4"] = average(fourth + 4 * off * third + 6 * off**2 * variances + off**4)
+    return pooled

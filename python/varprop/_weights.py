@@ -1,0 +1,214 @@
+"""Random weights: any region of any tensor, the same numbers wherever they are drawn."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from varprop import _core, _memory, _spec, initializers
+from varprop._draw import Draw
+from varprop._extras import require
+from varprop._keys import key
+from varprop.initializers import Law
+
+Axis = tuple[int, int, int]  # start, step, count
+
+_DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+def weights(
+    shape: int | tuple[int, ...],
+    init: str | Law | ArrayLike = "he_normal",
+    *,
+    seed: int = 0,
+    name: str = "",
+    trial: int = 0,
+    dtype: DTypeLike = "float32",
+    region: slice | tuple[slice, ...] | None = None,
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> NDArray[Any]:
+    """Draw the weights of one tensor.
+
+    A number depends on the seed, the name, the trial, its position, the law and the dtype, and on
+    nothing else: not on the region, the order, the threads or the machine.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        (fan_in, fan_out) or (*kernel, in, out); laws without fans take any shape.
+    init : str, Law or array
+        A name such as ``"he_normal"`` or ``"normal(std=0.1)"``, a law, or the weights themselves.
+    seed : int
+        Any integer >= 0.
+    name : str
+        Name of the tensor: tensors of different names are independent.
+    trial : int
+        Number of the draw: trials are independent.
+    dtype : {"float32", "float64", "float16", "bfloat16"}
+        float16 and bfloat16 (extra bf16) are the float32 numbers rounded to nearest even.
+    region : tuple of slice, optional
+        Draws the part ``weights(...)[region]`` alone, at the cost of the part. Laws that are formed
+        whole (orthogonal, delta_orthogonal, sparse) cost the whole.
+    out : ndarray, optional
+        Filled in place, C-contiguous or strided; of the region's shape and the dtype.
+    threads : int, optional
+        By default as many as there are cores.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument that does not fit; nothing is written.
+    MemoryError
+        The array would not fit, with the estimate; nothing is allocated.
+
+    Notes
+    -----
+    Threefry4x32-20 (Salmon et al. 2011) keyed by BLAKE2b of seed and name, its counter made of row,
+    column and trial. ``varprop.reference.weights`` states the same in NumPy.
+
+    Examples
+    --------
+    >>> import varprop as vp
+    >>> whole = vp.weights((1000, 200), "glorot_uniform", seed=1, name="dense1.weight")
+    >>> part = vp.weights((1000, 200), "glorot_uniform", seed=1, name="dense1.weight",
+    ...                   region=(slice(500, 510), slice(0, 200, 50)))
+    >>> bool((part == whole[500:510, ::50]).all())
+    True
+    """
+    sizes = _spec.sizes("shape", (shape,) if isinstance(shape, int) else shape)
+    law = initializers.resolve(init)
+    draw = law.compile(sizes)
+    words = key(seed, name)
+    trial = _trial(trial)
+    kind = dtype_name(dtype)
+    axes = _axes(region, sizes)
+    count = thread_count(threads)
+    target = _output(out, tuple(axis[2] for axis in axes), kind)
+    if draw is not None:
+        _draw_region(draw, words, trial, sizes, axes, target, kind, count)
+        return target
+    _memory.require(4 * 8 * math.prod(sizes), f"a tensor of shape {sizes} formed whole")
+
+    def source(part_shape: tuple[int, ...], part_law: Law, part: str = "") -> NDArray[np.float64]:
+        full = f"{name}/{part}" if part else name
+        return weights(
+            part_shape, part_law, seed=seed, name=full, trial=trial, dtype="float64", threads=count
+        )
+
+    whole = law.form(sizes, source)
+    target[...] = whole[tuple(_slice(axis) for axis in axes)].astype(target.dtype)
+    return target
+
+
+def dtype_name(dtype: DTypeLike, allowed: tuple[str, ...] = _DTYPES) -> str:
+    """Return the name of a dtype, or the error that lists those allowed."""
+    try:
+        name = dtype if isinstance(dtype, str) and dtype in allowed else np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in allowed:
+        raise _spec.unknown("dtype", name, allowed)
+    return name
+
+
+def thread_count(threads: int | None) -> int:
+    """Return the number of threads to use."""
+    if threads is None:
+        return _core.available_threads()
+    return min(_spec.integer("threads", threads, least=1), 1024)
+
+
+def _trial(trial: int) -> int:
+    number = _spec.integer("trial", trial)
+    if number >= 2**63:
+        raise ValueError(f"trial must be under 2**63, got {number}")
+    return number
+
+
+def _axes(region: slice | tuple[slice, ...] | None, sizes: tuple[int, ...]) -> list[Axis]:
+    """Return start, step and count along each axis."""
+    if region is None:
+        region = ()
+    slices = (region,) if isinstance(region, slice) else tuple(region)
+    if len(slices) > len(sizes):
+        raise ValueError(f"region must have at most {len(sizes)} slices, got {len(slices)}")
+    axes = []
+    for axis, size in enumerate(sizes):
+        part = slices[axis] if axis < len(slices) else slice(None)
+        if not isinstance(part, slice):
+            raise TypeError(f"region[{axis}] must be a slice, got {part!r}")
+        for end in (part.start, part.stop):
+            if end is not None and not -size <= _index(end, axis) <= size:
+                raise ValueError(f"region[{axis}] must lie within 0 to {size}, got {part}")
+        start, stop, step = part.indices(size)
+        axes.append((start, step, len(range(start, stop, step))))
+    return axes
+
+
+def _index(value: object, axis: int) -> int:
+    return _spec.integer(f"region[{axis}]", value, least=-(2**63))
+
+
+def _slice(axis: Axis) -> slice:
+    start, step, count = axis
+    stop = start + step * count
+    return slice(start, stop if stop >= 0 else None, step)
+
+
+def _output(out: NDArray[Any] | None, shape: tuple[int, ...], kind: str) -> NDArray[Any]:
+    dtype = np.dtype(require("ml_dtypes", "bf16").bfloat16 if kind == "bfloat16" else kind)
+    if out is None:
+        _memory.require(dtype.itemsize * math.prod(shape), f"an array of shape {shape}, {kind},")
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if out.dtype != dtype:
+        raise TypeError(f"out must have dtype {kind}, got {out.dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writable, got a read-only array")
+    return out
+
+
+def _draw_region(
+    draw: Draw,
+    words: tuple[int, int, int, int],
+    trial: int,
+    sizes: tuple[int, ...],
+    axes: list[Axis],
+    target: NDArray[Any],
+    kind: str,
+    threads: int,
+) -> None:
+    """Draw a region matrix by matrix; the last axis holds the columns, all others are rows."""
+    if len(sizes) < 2:  # a vector is one column
+        sizes, axes = (*(sizes or (1,)), 1), [*(axes or [(0, 1, 1)]), (0, 1, 1)]
+        target = target.reshape(axes[0][2], 1) if target.ndim == 0 else target[:, np.newaxis]
+    if math.prod(sizes[:-1]) >= 2**33 or sizes[-1] >= 2**32:
+        raise ValueError(f"shape must have under 2**33 rows and 2**32 columns, got {sizes}")
+    *kernel, rows, columns = axes
+    law = _core.Draw(*draw)
+    view = target if kind != "bfloat16" else target.view(np.uint16)
+    whole = all(axis == (0, 1, size) for axis, size in zip(axes[:-1], sizes, strict=False))
+    if kernel and whole and target.flags.c_contiguous:  # all rows of all matrices follow each other
+        flat = view.reshape(-1, columns[2])
+        _core.draw(law, words, trial, (0, 1, len(flat)), columns, flat, kind, threads)
+        return
+    for index in product(*(range(axis[2]) for axis in kernel)):
+        first = 0
+        for position, (start, step, _), size in zip(index, kernel, sizes, strict=False):
+            first = first * size + start + step * position
+        start, step, count = rows
+        band = (first * sizes[-2] + start, step, count)
+        _core.draw(law, words, trial, band, columns, view[index], kind, threads)

@@ -1,0 +1,307 @@
+"""What a simulation found: the statistics of every layer, and what they were taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from varprop import _report, _weights
+from varprop._extras import require
+from varprop._spec import integer
+from varprop._statistics import FIELDS, Observed, Statistics, average, common_exponent
+from varprop.initializers import Law, Normal
+from varprop.network import Network
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+    from pandas import DataFrame
+
+__all__ = ["Run", "Statistics", "concat"]
+
+#: What is observed of each layer: attributes of a Run.
+SIGNALS = ("preactivations", "activations")
+
+
+class Run:
+    """The statistics of every layer of a network, over trials of its random weights.
+
+    Made by :func:`simulate`, :func:`concat` and :func:`load`; printed, it is a table.
+
+    Attributes
+    ----------
+    network : Network
+        What was simulated.
+    batch : int
+        Number of rows of the inputs.
+    given_inputs : ndarray or None
+        The inputs, shape (batch, features), where they were given, not drawn.
+    seed : int
+        Seed of all draws.
+    trials, first_trial : int
+        The run holds trials first_trial, ..., first_trial + trials - 1.
+    dtype : str
+        Type of weights and signals.
+    statistics : tuple of str
+        What was collected: "moments", "extremes", "kurtosis".
+    out_of_range : list of (str, int)
+        Layers and trials where a value left the range of the dtype.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        inputs: int | NDArray[Any],
+        seed: int,
+        trials: int,
+        first_trial: int,
+        dtype: str,
+        statistics: Iterable[str],
+        preactivations: Observed,
+        activations: Observed,
+        out_of_range: Iterable[tuple[str, int]] = (),
+    ) -> None:
+        self.network = network
+        self.given_inputs = None if isinstance(inputs, int) else inputs
+        self.batch = inputs if isinstance(inputs, int) else len(inputs)
+        self.seed = seed
+        self.trials = trials
+        self.first_trial = first_trial
+        self.dtype = dtype
+        self.statistics = tuple(statistics)
+        self.out_of_range = list(out_of_range)
+        self.observed = {"preactivations": preactivations, "activations": activations}
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers, in order of execution."""
+        return self.network.layer_names
+
+    @cached_property
+    def preactivations(self) -> Statistics:
+        """Statistics of X W + b, layer by layer."""
+        return Statistics(self.observed["preactivations"])
+
+    @cached_property
+    def activations(self) -> Statistics:
+        """Statistics of phi(X W + b), layer by layer."""
+        return Statistics(self.observed["activations"])
+
+    def weights(self, layer: str | int, trial: int | None = None) -> NDArray[Any]:
+        """Return the weights of a layer, shape (fan_in, fan_out), exactly as they were used.
+
+        Parameters
+        ----------
+        layer : str or int
+            Name or position of the layer.
+        trial : int, optional
+            One of the run's trials, by default the first.
+        """
+        position = self.network.index(layer)
+        law, shape = self.network.layers[position].weight, self.network.shapes[position]
+        return self._draw(f"{self.layer_names[position]}.weight", law, shape, self._trial(trial))
+
+    def bias(self, layer: str | int, trial: int | None = None) -> NDArray[Any] | None:
+        """Return the biases of a layer, shape (fan_out,), exactly as used; None if it has none."""
+        position, trial = self.network.index(layer), self._trial(trial)
+        law, shape = self.network.layers[position].bias, self.network.shapes[position][1:]
+        if law is None:
+            return None
+        return self._draw(f"{self.layer_names[position]}.bias", law, shape, trial)
+
+    def inputs(self, trial: int | None = None) -> NDArray[Any]:
+        """Return the inputs, shape (batch, features), exactly as they were used."""
+        trial = self._trial(trial)
+        if self.given_inputs is not None:
+            return self.given_inputs
+        return self._draw("input", Normal(), (self.batch, self.network.inputs), trial)
+
+    def _draw(self, name: str, law: Law, shape: tuple[int, ...], trial: int) -> NDArray[Any]:
+        return _weights.weights(
+            shape, law, seed=self.seed, name=name, trial=trial, dtype=self.dtype
+        )
+
+    def _trial(self, trial: int | None) -> int:
+        first, last = self.first_trial, self.first_trial + self.trials - 1
+        trial = first if trial is None else integer("trial", trial)
+        if not first <= trial <= last:
+            raise ValueError(f"trial must be one of the run's, {first} to {last}, got {trial}")
+        return trial
+
+    def depth_average(self) -> tuple[float, float]:
+        """Average the pre-activations over the depth.
+
+        Returns
+        -------
+        mean : float
+            Mean over layers of their means.
+        std : float
+            Square root of the mean over layers of their variances.
+        """
+        observed = self.preactivations.observed
+        exponent = common_exponent(observed)
+        shift = observed["exponent"] - exponent
+        with np.errstate(over="ignore", under="ignore"):
+            mean = average(np.ldexp(observed["mean"], shift))
+            std = np.sqrt(average(np.ldexp(observed["variance"], 2 * shift)))
+            return float(np.ldexp(mean, exponent)), float(np.ldexp(std, exponent))
+
+    def table(self, every: int | None = None) -> str:
+        """Return the table of layers as text, 80 columns wide.
+
+        Parameters
+        ----------
+        every : int, optional
+            Show every so many layers, and the last: 1 shows all. By default the first and the last
+            ten of a deep network.
+        """
+        return _report.table(self, every)
+
+    def __str__(self) -> str:
+        return _report.text(self)
+
+    def __repr__(self) -> str:
+        last = self.first_trial + self.trials - 1
+        return (
+            f"Run({len(self.layer_names)} layers, trials {self.first_trial} to {last}, "
+            f"seed {self.seed}, {self.dtype})"
+        )
+
+    def _repr_html_(self) -> str:
+        return _report.html(self)
+
+    def settings(self) -> dict[str, Any]:
+        """Return all but the statistics as plain Python values; given arrays stay arrays."""
+        return {
+            "network": self.network.to_dict(),
+            "inputs": self.batch if self.given_inputs is None else self.given_inputs,
+            "seed": self.seed,
+            "trials": self.trials,
+            "first_trial": self.first_trial,
+            "dtype": self.dtype,
+            "statistics": list(self.statistics),
+            "out_of_range": [list(event) for event in self.out_of_range],
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings and the pooled statistics as plain Python values.
+
+        Given arrays (inputs, weights) stay arrays. The trials' own values are in
+        ``per_trial`` and in what :meth:`save` writes.
+        """
+        return {
+            **self.settings(),
+            "layer_names": list(self.layer_names),
+            **{
+                signal: {field: values.tolist() for field, values in self._fields(signal).items()}
+                for signal in SIGNALS
+            },
+        }
+
+    def to_dataframe(self) -> DataFrame:
+        """Return the pooled statistics as a table, one row for each signal of each layer.
+
+        Needs pandas: ``pip install "varprop[sweep]"``.
+        """
+        pandas = require("pandas", "sweep")
+        frames = [
+            pandas.DataFrame({"layer": self.layer_names, "signal": signal, **self._fields(signal)})
+            for signal in SIGNALS
+        ]
+        frame: DataFrame = pandas.concat(frames, ignore_index=True)
+        return frame
+
+    def _fields(self, signal: str) -> dict[str, NDArray[Any]]:
+        """Return the pooled statistics that were collected, by name."""
+        collected = getattr(self, signal)
+        return {
+            field: getattr(collected, field)
+            for statistic in self.statistics
+            for field in FIELDS[statistic]
+        }
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the run to ``*.json`` or ``*.npz``, whole or not at all; :func:`load` reads it."""
+        from varprop import _files
+
+        _files.save(self, path)
+
+    def plot(
+        self,
+        signal: Literal["preactivations", "activations"] = "activations",
+        *,
+        figure: Figure | SubFigure | None = None,
+    ) -> Figure | SubFigure:
+        """Draw the variance of every layer, and the mean below it; see :func:`varprop.plot.plot`.
+
+        Needs Matplotlib: ``pip install "varprop[plot]"``.
+        """
+        from varprop.plot import plot
+
+        return plot(self, signal, figure=figure)
+
+
+def concat(runs: Iterable[Run]) -> Run:
+    """Join runs of one network into the run of all their trials, the same to the bit.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+        Each goes on with the trial after the last of the one before; all else is the same.
+
+    Raises
+    ------
+    ValueError
+        The runs differ in something else than their trials (the message says in what), or their
+        trials do not follow each other.
+    """
+    runs = list(runs)
+    if not runs:
+        raise ValueError("runs must hold at least one run")
+    first, trial = runs[0], runs[0].first_trial
+    for position, run in enumerate(runs):
+        for what in ("network", "seed", "dtype", "statistics", "batch"):
+            ours, theirs = getattr(first, what), getattr(run, what)
+            if ours != theirs:
+                raise ValueError(
+                    f"runs must have one {what}, got {ours!r} in runs[0] "
+                    f"and {theirs!r} in runs[{position}]"
+                )
+        if not _same_array(first.given_inputs, run.given_inputs):
+            raise ValueError(f"runs must have the same inputs, those of runs[{position}] differ")
+        if run.first_trial != trial:
+            raise ValueError(
+                f"runs must follow each other: runs[{position}] must start with trial {trial}, "
+                f"got {run.first_trial}"
+            )
+        trial += run.trials
+    return Run(
+        first.network,
+        inputs=first.batch if first.given_inputs is None else first.given_inputs,
+        seed=first.seed,
+        trials=trial - first.first_trial,
+        first_trial=first.first_trial,
+        dtype=first.dtype,
+        statistics=first.statistics,
+        preactivations=_joined([run.observed["preactivations"] for run in runs]),
+        activations=_joined([run.observed["activations"] for run in runs]),
+        out_of_range=[event for run in runs for event in run.out_of_range],
+    )
+
+
+def _same_array(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def _joined(parts: list[Observed]) -> Observed:
+    return {
+        key: values if key == "count" else np.concatenate([part[key] for part in parts])
+        for key, values in parts[0].items()
+    }
