@@ -36,12 +36,14 @@ def test_parse(text, expected):
     ],
 )
 def test_anything_else_is_refused(text):
-    with pytest.raises(ValueError, match="^init must be a name, alone or called with literals"):
+    with pytest.raises(ValueError, match=r"^init must be a name, alone or called with literals"):
         _spec.parse(text, "init")
 
 
 def test_long_texts_are_refused_unread():
-    with pytest.raises(ValueError, match="text must have at most 500 characters, got 501: 'x{40}'"):
+    with pytest.raises(
+        ValueError, match=r"text must have at most 500 characters, got 501: 'x{40}'"
+    ):
         _spec.parse("x" * 501)
 
 

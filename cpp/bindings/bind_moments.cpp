@@ -16,7 +16,9 @@ InputType input_type(const std::string& name) {
   throw py::type_error("dtype must be float16, bfloat16, float32 or float64, got " + name);
 }
 
-using Accumulators = std::vector<Moments>;
+struct Accumulators {
+  std::vector<Moments> sets;
+};
 
 void update(Accumulators& into, const py::array& array, std::size_t kept,
             const std::string& dtype) {
@@ -27,22 +29,24 @@ void update(Accumulators& into, const py::array& array, std::size_t kept,
     view.strides.push_back(array.strides(axis));
     if (static_cast<std::size_t>(axis) < kept) sets *= static_cast<std::size_t>(array.shape(axis));
   }
-  if (sets != into.size()) throw py::value_error("array does not fit the accumulators");
+  if (sets != into.sets.size()) throw py::value_error("array does not fit the accumulators");
   {
     const py::gil_scoped_release unlocked;
-    accumulate(view, kept, into);
+    accumulate(view, kept, into.sets);
   }
 }
 
 void merge(Accumulators& into, const Accumulators& other) {
-  if (into.size() != other.size()) throw py::value_error("accumulators differ in number");
-  for (std::size_t i = 0; i < into.size(); ++i) into[i].merge(other[i]);
+  if (into.sets.size() != other.sets.size()) {
+    throw py::value_error("accumulators differ in number");
+  }
+  for (std::size_t i = 0; i < into.sets.size(); ++i) into.sets[i].merge(other.sets[i]);
 }
 
 py::array_t<double> field(const Accumulators& accumulators, double Moments::* member) {
-  py::array_t<double> values(static_cast<py::ssize_t>(accumulators.size()));
+  py::array_t<double> values(static_cast<py::ssize_t>(accumulators.sets.size()));
   double* to = values.mutable_data();
-  for (const Moments& moments : accumulators) *to++ = moments.*member;
+  for (const Moments& moments : accumulators.sets) *to++ = moments.*member;
   return values;
 }
 
@@ -50,8 +54,8 @@ py::array_t<double> field(const Accumulators& accumulators, double Moments::* me
 
 void bind_moments(py::module_& m) {
   py::class_<Accumulators>(m, "Accumulators")
-      .def(py::init([](std::size_t count) { return Accumulators(count); }), py::arg("count"))
-      .def("__len__", &Accumulators::size)
+      .def(py::init([](std::size_t count) { return Accumulators{std::vector<Moments>(count)}; }), py::arg("count"))
+      .def("__len__", [](const Accumulators& a) { return a.sets.size(); })
       .def("update", &update, py::arg("array"), py::arg("kept"), py::arg("dtype"))
       .def("merge", &merge, py::arg("other"))
       .def_property_readonly("count",

@@ -215,7 +215,7 @@ template <class T>
 struct Relu6 {
   static Vec<T> value(Vec<T> x, T) { return clamp<T>(x, 0, 6); }
   static Vec<T> derivative(Vec<T> x, T) {
-    return magnitude<T>(x - 3) < 3 ? splat(T{1}) : zero<T>();
+    return x > 0 ? (x < 6 ? splat(T{1}) : zero<T>()) : zero<T>();
   }
 };
 

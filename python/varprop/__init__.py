@@ -1,4 +1,4 @@
-"""Does a deep network's signal survive its own random initialization?
+"""varprop tells whether a deep network's signal survives its own random initialization.
 
 The public names; ``varprop.reference`` states the same computations in plain NumPy.
 """

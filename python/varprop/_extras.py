@@ -34,7 +34,7 @@ def require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
-        if error.name != package:  # installed, but broken: its own message says more
+        if (error.name or "").partition(".")[0] != package:  # it is there, but lacks another
             raise
         message = f'{package} is not installed: pip install "varprop[{extra}]"'
         raise ImportError(message, name=package) from None

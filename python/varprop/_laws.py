@@ -20,6 +20,7 @@ Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["truncated_normal", "untruncated_normal", "uniform"]
 
 STD_CUT_AT_2 = 0.87962566103423978  # of a standard normal given that |z| <= 2
+LARGEST_NORMAL = 9.5  # more than any of the contract: sqrt(2 log 2^65) from 64-bit words
 LEAST_PROBABILITY = 1e-300  # of a truncated normal's interval, for its quantiles to have digits
 
 
@@ -150,7 +151,7 @@ class TruncatedNormal(Law):
 
     def compile(self, _shape: Shape, /) -> Draw:
         low, high = self._standard_bounds
-        if math.isinf(low) and math.isinf(high):
+        if low <= -LARGEST_NORMAL and high >= LARGEST_NORMAL:  # as in trunc_normal(std=0.02)
             return Draw("normal", self.mean, self.std)
         return Draw("truncated_normal", self.mean, self.std, low, high)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 # Below this an allocation is not worth asking about.
@@ -17,19 +18,15 @@ def available() -> int | None:
             if line.startswith("MemAvailable:"):
                 limits.append(int(line.split()[1]) * 1024)
     except OSError:
-        try:
+        with suppress(OSError, ValueError, AttributeError):
             limits.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        except (OSError, ValueError, AttributeError):
-            pass
     group = Path("/sys/fs/cgroup")
     for most, used in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
-        try:
+        with suppress(OSError, ValueError):  # no such group, or no limit ("max")
             limits.append(int((group / most).read_text()) - int((group / used).read_text()))
-        except (OSError, ValueError):  # no such group, or no limit ("max")
-            pass
     return min(limits, default=None)
 
 

@@ -95,7 +95,7 @@ def _shortened(name: str, room: int) -> str:
 
 
 def _columns(run: Run, every: int | None = None) -> list[Column]:
-    before, after, per_trial = run.preactivations, run.activations, run.activations.per_trial
+    before, after = run.preactivations, run.activations
     columns = [
         Column("", "layer", list(run.layer_names)),
         Column("pre-activation", "mean", _means(before)),
@@ -107,7 +107,8 @@ def _columns(run: Run, every: int | None = None) -> list[Column]:
         columns.append(Column("activation", "log10 E[x^2]", _fixed(after.log10_second_moment)))
     else:
         low, high = after.interval("log10_second_moment")
-        typical = per_trial.log10_second_moment.mean(axis=0)
+        with np.errstate(invalid="ignore"):
+            typical = after.per_trial.log10_second_moment.mean(axis=0)
         columns.append(Column("typical trial", "log10 E[x^2]", _fixed(typical)))
         columns.append(Column("typical trial", "+- 95%", _fixed((high - low) / 2)))
     shown = _shown(len(run.layer_names), every)

@@ -13,14 +13,13 @@ from varprop import _core, _memory, _spec, activations
 from varprop._draw import Draw
 from varprop._keys import key
 from varprop._progress import progress_bar
+from varprop._statistics import COLLECTED, Observed
 from varprop._weights import dtype_name, thread_count, weights
 from varprop.initializers import Given, Law
 from varprop.network import Network
 from varprop.run import Run
 
-__all__ = ["STATISTICS", "simulate"]
-
-STATISTICS = ("moments", "extremes", "kurtosis")
+__all__ = ["simulate"]
 
 
 def simulate(
@@ -153,9 +152,9 @@ def simulate(
 def _statistics(statistics: str | tuple[str, ...]) -> tuple[str, ...]:
     asked = (statistics,) if isinstance(statistics, str) else tuple(statistics)
     for name in asked:
-        if name not in STATISTICS:
-            raise _spec.unknown("statistics", name, STATISTICS)
-    return tuple(name for name in STATISTICS if name == "moments" or name in asked)
+        if name not in COLLECTED:
+            raise _spec.unknown("statistics", name, COLLECTED)
+    return tuple(name for name in COLLECTED if name == "moments" or name in asked)
 
 
 def _checked(net: Network, inputs: ArrayLike, kind: str) -> NDArray[Any]:
@@ -165,13 +164,13 @@ def _checked(net: Network, inputs: ArrayLike, kind: str) -> NDArray[Any]:
     if data.ndim != 2 or data.shape[1] != net.inputs or not len(data):
         raise ValueError(f"inputs must have shape (batch, {net.inputs}), got {data.shape}")
     with np.errstate(over="ignore"):
-        cast = np.ascontiguousarray(data, dtype=kind)
+        cast = np.array(data, dtype=kind, order="C")  # the run keeps it, whatever becomes of data
     finite = np.isfinite(cast)
     if not finite.all():
         row, column = (int(i) for i in np.argwhere(~finite)[0])
-        raise ValueError(
-            f"inputs must be finite in {kind}, got {data[row, column]} at row {row}, column {column}"
-        )
+        where = f"row {row}, column {column}"
+        raise ValueError(f"inputs must be finite in {kind}, got {data[row, column]} at {where}")
+    cast.flags.writeable = False
     return cast
 
 
@@ -222,15 +221,7 @@ def _core_draw(draw: Draw) -> _core.Draw:
 
 
 def _observed(
-    net: Network, batch: int, arrays: dict[str, NDArray[Any]], statistics: tuple[str, ...]
-) -> dict[str, NDArray[Any]]:
+    net: Network, batch: int, arrays: dict[str, NDArray[Any]], collected: tuple[str, ...]
+) -> Observed:
     arrays["count"] = np.array([batch * width for _, width in net.shapes], dtype=np.int64)
-    unwanted = {
-        "extremes": ("minimum", "maximum"),
-        "kurtosis": ("m3", "m4"),
-    }
-    for name, keys in unwanted.items():
-        if name not in statistics:
-            for array in keys:
-                arrays.pop(array, None)
-    return arrays
+    return {name: arrays[name] for statistic in collected for name in COLLECTED[statistic]}

@@ -48,7 +48,7 @@ def parse(text: str, argument: str = "text") -> tuple[str, tuple[object, ...], d
         call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
         if not isinstance(call.func, ast.Name):
             raise ValueError
-        args = tuple(_literal(argument) for argument in call.args)
+        args = tuple(_literal(value) for value in call.args)
         kwargs = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
         named = {name: value for name, value in kwargs.items() if name is not None}
         if len(named) < len(call.keywords):  # **mapping, or one keyword twice

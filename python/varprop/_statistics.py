@@ -80,7 +80,8 @@ class Fields:
     @property
     def second_moment(self) -> FloatArray:
         """Mean of the squares."""
-        return self._scaled(self.observed["variance"] + self.observed["mean"] ** 2, 2)
+        with np.errstate(over="ignore"):
+            return self._scaled(self.observed["variance"] + self.observed["mean"] ** 2, 2)
 
     @property
     def log10_second_moment(self) -> FloatArray:
@@ -183,7 +184,7 @@ class Statistics(Fields):
         trials, layers = values.shape
         if trials == 1:
             return np.full(layers, np.nan), np.full(layers, np.nan)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             centre = values.mean(axis=0)
             half = values.std(axis=0, ddof=1) * (_student.critical(level, trials - 1) / trials**0.5)
             return centre - half, centre + half

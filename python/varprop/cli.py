@@ -44,7 +44,8 @@ app = typer.Typer(
 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all draws.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, show_default="all cores", help="Changes no number.")
+    int | None,
+    typer.Option(min=1, show_default="all cores", help="The numbers do not depend on it."),
 ]
 
 
@@ -59,14 +60,16 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help="Does a deep network's signal survive its own random initialization?")
 def start(
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_print_version, help="Print it, exit."),
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print it and exit."
+        ),
     ] = False,
 ) -> None:
-    """Does a deep network's signal survive its own random initialization?"""
+    """Take the options that stand before a command."""
 
 
 @app.command()
@@ -141,7 +144,7 @@ def simulate(
     if plot is not None:
         with _files.atomic(plot) as file:
             run.plot().savefig(file, format=plot.suffix[1:], dpi=150)
-    typer.echo(f"\n{seconds:.3g} s")
+    typer.echo(f"\n{trials} trial{'s' * (trials > 1)} in {seconds:.3g} s")
 
 
 @app.command()
@@ -218,20 +221,21 @@ def _read(path: Path) -> NDArray[Any]:
 
 
 def _load(path: Path) -> NDArray[Any]:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded as archive:
-        if len(archive.files) != 1:
-            raise ValueError(f"one is needed, it has {', '.join(archive.files) or 'none'}")
-        return np.asarray(archive[archive.files[0]])
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        if len(loaded.files) != 1:
+            raise ValueError(f"one is needed, it has {', '.join(loaded.files) or 'none'}")
+        return np.asarray(loaded[loaded.files[0]])
 
 
 def _read_csv(path: Path) -> NDArray[Any]:
     """Read comma-separated numbers; a first line without any number is a header."""
     with path.open(encoding="utf-8-sig") as file:
-        header = not any(map(_is_number, file.readline().split(",")))
-    with warnings.catch_warnings(action="ignore"):  # about an empty file: its shape says so
+        header = int(not any(map(_is_number, file.readline().split(","))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an empty file: its shape will say so
         return np.loadtxt(path, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8-sig")
 
 

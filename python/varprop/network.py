@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import index
+from itertools import pairwise
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from varprop import activations, initializers
+from varprop import _spec, activations, initializers
 from varprop.activations import ActivationFunction
 from varprop.initializers import Law
 
@@ -21,12 +21,9 @@ LawLike = str | Law | ArrayLike
 
 def _size(value: object, argument: str) -> int:
     """Return a width as an int, or say what is wrong with it."""
-    try:
-        size = index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{argument} must be an integer, got {value!r}") from None
-    if not 1 <= size < 2**31:
-        raise ValueError(f"{argument} must be between 1 and 2**31 - 1, got {size}")
+    size = _spec.integer(argument, value, least=1)
+    if size >= 2**31:
+        raise ValueError(f"{argument} must be under 2**31, got {size}")
     return size
 
 
@@ -67,7 +64,7 @@ class Dense:
         bias: LawLike | None = "zeros",
         name: str | None = None,
     ) -> None:
-        if name is not None and (not isinstance(name, str) or not name or "." in name):
+        if name is not None and (not str(name).strip() or "." in name):
             raise ValueError(f"name must be a non-empty string without dots, got {name!r}")
         law = None if bias is None else initializers.resolve(bias, "bias")
         for field, value in (
@@ -78,6 +75,10 @@ class Dense:
             ("name", name),
         ):
             object.__setattr__(self, field, value)
+
+    def renamed(self, name: str) -> Dense:
+        """Return the same layer under another name."""
+        return Dense(self.width, self.activation, self.weight, self.bias, name)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the layer as plain values; given arrays stay arrays."""
@@ -125,7 +126,7 @@ class Network:
         if not layers:
             raise ValueError("layers must not be empty")
         named = tuple(
-            layer if layer.name else replace_name(layer, f"dense{position}")
+            layer if layer.name else layer.renamed(f"dense{position}")
             for position, layer in enumerate(layers, start=1)
         )
         object.__setattr__(self, "inputs", _size(inputs, "inputs"))
@@ -151,18 +152,16 @@ class Network:
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """Shapes (fan_in, fan_out) of the weight matrices."""
         widths = (self.inputs, *(layer.width for layer in self.layers))
-        return tuple(zip(widths[:-1], widths[1:], strict=True))
+        return tuple(pairwise(widths))
 
     def index(self, layer: str | int) -> int:
         """Return the position of a layer given by name or position."""
         if isinstance(layer, str):
             if layer not in self.layer_names:
-                from varprop._spec import unknown
-
-                raise unknown("layer", layer, self.layer_names)
+                raise _spec.unknown("layer", layer, self.layer_names)
             return self.layer_names.index(layer)
-        position = index(layer)
-        if not -len(self.layers) <= position < len(self.layers):
+        position = _spec.integer("layer", layer, least=-len(self.layers))
+        if position >= len(self.layers):
             raise ValueError(f"layer must be under {len(self.layers)}, got {position}")
         return position % len(self.layers)
 
@@ -180,11 +179,6 @@ class Network:
                 raise ValueError(f"layer kind must be 'dense', got {entry['kind']!r}")
             layers.append(Dense(**fields))
         return cls(description["inputs"], layers)
-
-
-def replace_name(layer: Dense, name: str) -> Dense:
-    """Return the layer under another name."""
-    return Dense(layer.width, layer.activation, layer.weight, layer.bias, name)
 
 
 def mlp(

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from varprop._extras import require
-from varprop._spec import unknown
 from varprop._report import heading
+from varprop._spec import unknown
 from varprop._statistics import Fields, FloatArray, Statistics
 from varprop.run import SIGNALS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
     from varprop.run import Run
 
@@ -29,8 +29,8 @@ def plot(
     run: Run,
     signal: Literal["preactivations", "activations"] = "activations",
     *,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+    figure: Figure | None = None,
+) -> Figure:
     """Draw the variance of every layer on a logarithmic axis, and the mean below it.
 
     The lines are those of all trials pooled, the bands hold the central 95% of the trials. Where
@@ -43,12 +43,12 @@ def plot(
         What to draw.
     signal : {"activations", "preactivations"}
         Whose variance and mean.
-    figure : matplotlib Figure or SubFigure, optional
+    figure : matplotlib Figure, optional
         Where to draw; by default a new figure that pyplot does not know.
 
     Returns
     -------
-    Figure or SubFigure
+    matplotlib.figure.Figure
     """
     if signal not in SIGNALS:
         raise unknown("signal", signal, SIGNALS)
@@ -81,7 +81,8 @@ def plot(
     lower.axhline(0, color="0.5", linewidth=0.8, zorder=0)
     lower.set_xlabel("layer")
     if len(run.layer_names) <= _FEW:
-        lower.set_xticks(range(1, len(run.layer_names) + 1), run.layer_names)
+        layers = range(1, len(run.layer_names) + 1)
+        lower.set_xticks(layers, run.layer_names, parse_math=False)
         lower.tick_params(axis="x", rotation=30 * (max(map(len, run.layer_names)) > 7))
     else:
         lower.xaxis.get_major_locator().set_params(integer=True)

@@ -18,7 +18,7 @@ from varprop.initializers import Law, Normal
 from varprop.network import Network
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 __all__ = ["Run", "Statistics", "concat"]
@@ -30,7 +30,7 @@ SIGNALS = ("preactivations", "activations")
 class Run:
     """The statistics of every layer of a network, over trials of its random weights.
 
-    Made by :func:`simulate`, :func:`concat` and :func:`load`; printed, it is a table.
+    Made by :func:`simulate`, :func:`concat` and :func:`load`; printed, it is a report.
 
     Attributes
     ----------
@@ -50,6 +50,17 @@ class Run:
         What was collected: "moments", "extremes", "kurtosis".
     out_of_range : list of (str, int)
         Layers and trials where a value left the range of the dtype.
+    observed : dict
+        What the trials gave, by signal; the statistics are computed from it when asked for.
+
+    Examples
+    --------
+    >>> import varprop as vp
+    >>> run = vp.simulate(vp.mlp([100] * 11, "tanh"), inputs=50, trials=4)
+    >>> run.activations.var.shape, run.activations.per_trial.var.shape
+    ((10,), (4, 10))
+    >>> run.weights("dense2", trial=3).shape
+    (100, 100)
     """
 
     def __init__(
@@ -154,6 +165,10 @@ class Run:
     def table(self, every: int | None = None) -> str:
         """Return the table of layers as text, 80 columns wide.
 
+        Mean, std and var are those of all trials pooled. For more than one trial, the last two
+        columns tell of the typical one: the mean of the trials' ``log10_second_moment`` of the
+        activations, and half the width of its 95% interval.
+
         Parameters
         ----------
         every : int, optional
@@ -235,8 +250,8 @@ class Run:
         self,
         signal: Literal["preactivations", "activations"] = "activations",
         *,
-        figure: Figure | SubFigure | None = None,
-    ) -> Figure | SubFigure:
+        figure: Figure | None = None,
+    ) -> Figure:
         """Draw the variance of every layer, and the mean below it; see :func:`varprop.plot.plot`.
 
         Needs Matplotlib: ``pip install "varprop[plot]"``.
@@ -259,6 +274,15 @@ def concat(runs: Iterable[Run]) -> Run:
     ValueError
         The runs differ in something else than their trials (the message says in what), or their
         trials do not follow each other.
+
+    Examples
+    --------
+    >>> import varprop as vp
+    >>> net = vp.mlp([100] * 11)
+    >>> whole = vp.simulate(net, inputs=50, trials=5)
+    >>> parts = [vp.simulate(net, inputs=50, trials=n, first_trial=t) for t, n in ((0, 2), (2, 3))]
+    >>> bool((vp.concat(parts).activations.var == whole.activations.var).all())
+    True
     """
     runs = list(runs)
     if not runs:

@@ -1,0 +1,268 @@
+"""The command line: its options, its files, its exit codes, and one line where it fails."""
+
+import contextlib
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import varprop as vp
+from varprop.cli import app
+
+SMALL = ["--depth", "3", "--width", "5", "--batch", "4"]
+COMMAND = [sys.executable, "-c", "from varprop.cli import main; main()"]
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def succeed(*words):
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    assert not result.stderr
+    return result.stdout
+
+
+def fail(code, *words):
+    """Return the line of the error, after looking that it is one and no traceback."""
+    result = invoke(*words)
+    assert result.exit_code == code, result.output
+    assert not result.stdout
+    assert "Traceback" not in result.stderr
+    if code == 1:
+        assert result.stderr.startswith("error: ")
+        assert result.stderr.count("\n") == 1
+    return " ".join(result.stderr.split())
+
+
+def report_of(output):
+    """Split the output into the report and the time taken, its last line."""
+    report, seconds = output.rsplit("\n\n", 1)
+    assert re.fullmatch(r"\d+ trials? in [\d.e-]+ s\n", seconds)
+    return report
+
+
+def test_the_first_command_of_the_readme():
+    output = succeed("simulate", "--depth", 100, "--width", 100)
+    assert report_of(output) == str(vp.simulate(vp.mlp([100] * 101), 100, trials=10))
+
+
+def test_simulate_has_the_options_of_python():
+    options = "--trials 3 --seed 7 --dtype float64 --threads 1 --activation leaky_relu(slope=0.3)"
+    laws = ["--weight", "normal(std=0.2)", "--bias", "uniform(low=-1)"]
+    output = succeed("simulate", *SMALL, *options.split(), *laws)
+    net = vp.mlp([5] * 4, "leaky_relu(slope=0.3)", "normal(std=0.2)", "uniform(low=-1)")
+    assert report_of(output) == str(vp.simulate(net, 4, trials=3, seed=7, dtype="float64"))
+
+
+def test_sizes_and_no_bias():
+    output = succeed("simulate", "--sizes", "6,5,4", "--batch", 3, "--bias", "none", "--trials", 1)
+    net = vp.mlp([6, 5, 4], bias=None)
+    assert report_of(output) == str(vp.simulate(net, 3, trials=1))
+
+
+ROWS = np.random.default_rng(0).normal(size=(7, 3))
+
+
+def write_csv(path, header=""):
+    np.savetxt(path, ROWS, delimiter=",", header=header, comments="", encoding="utf-8-sig")
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("rows.npy", lambda path: np.save(path, ROWS)),
+        ("rows.npz", lambda path: np.savez(path, anything=ROWS)),
+        ("rows.csv", write_csv),
+        ("head.csv", lambda path: write_csv(path, "length,width,a name")),
+    ],
+)
+def test_input_files(tmp_path, name, write):
+    write(tmp_path / name)
+    output = succeed("simulate", "--input", tmp_path / name, "--depth", 2, "--width", 4)
+    assert report_of(output) == str(vp.simulate(vp.mlp([3, 4, 4]), ROWS))
+
+
+def test_output_and_plot(tmp_path):
+    run, picture = tmp_path / "run.json", tmp_path / "run.png"
+    succeed("simulate", *SMALL, "--output", run, "--plot", picture)
+    assert str(vp.load(run)) == str(vp.simulate(vp.mlp([5] * 4), 4))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    succeed("simulate", *SMALL, "--output", tmp_path / "run.npz", "--plot", tmp_path / "run.pdf")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("run.json", "run.npz", "run.png", "run.pdf")
+    }
+
+
+@pytest.mark.parametrize("shape", ["3,4", "3x4", "2x3x4"])
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_weights(tmp_path, shape, dtype):
+    path = tmp_path / "w.npy"
+    options = ["--seed", 5, "--name", "dense1.weight", "--trial", 2, "--dtype", dtype]
+    output = succeed("weights", "uniform(-1, 1)", shape, "--output", path, *options)
+    sizes = tuple(int(size) for size in re.split("[,x]", shape))
+    named = {"seed": 5, "name": "dense1.weight", "trial": 2, "dtype": dtype}
+    array = np.load(path)
+    array = array.view(ml_dtypes.bfloat16) if dtype == "bfloat16" else array
+    assert np.array_equal(array, vp.weights(sizes, "uniform(-1, 1)", **named))
+    assert "w.npy" in output
+    assert dtype in output
+
+
+def test_info_and_version():
+    assert vp.__version__ in succeed("info")
+    assert "instruction sets" in succeed("info")
+    assert succeed("--version") == f"varprop {vp.__version__}\n"
+
+
+def test_help_names_every_command_and_default():
+    assert re.search("simulate.*weights.*info", succeed("--help"), re.DOTALL)
+    text = succeed("simulate", "--help")
+    assert set(re.findall("--([a-z]+)", text)) == {
+        *("input", "batch", "depth", "width", "sizes", "activation", "weight", "bias"),
+        *("trials", "seed", "dtype", "threads", "plot", "output", "help"),
+    }
+    assert text.count("[default: ") == 11
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--activation", "rellu"], "unknown activation 'rellu': did you mean 'relu'?"),
+        (["--weight", "normal(std=-1)"], "std"),
+        (["--weight", "__import__('os')"], "weight"),
+        (["--bias", "he_normal"], "needs at least 2 dimensions"),
+        (["--dtype", "float23"], "unknown dtype 'float23'"),
+        (["--width", "2000000000", "--depth", "2", "--batch", "100000"], "needs about"),
+        (["--output", "run.txt"], "must end in .json or .npz, got 'run.txt'"),
+        (["--output", "/no/such/run.json"], "no such directory: /no/such"),
+        (["--plot", "run.bmp"], "--plot must end in .png, .pdf, .svg, got 'run.bmp'"),
+        (["--plot", "/no/such/run.png"], "no such directory: /no/such"),
+        (["--input", "missing.npy"], "No such file"),
+        (["--input", "rows.parquet"], "--input must end in .npy, .npz, .csv"),
+    ],
+)
+def test_failures(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in fail(1, "simulate", *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"1,2\n3,x\n", "a.csv holds no array: could not convert string 'x'"),
+        ("a.csv", b"1,2\n3\n", "number of columns changed"),
+        ("a.csv", b"1,,2\n", "could not convert string ''"),
+        ("a.csv", b"", "must hold a (batch, features) array"),
+        ("a.csv", b"a,b\n", "must hold a (batch, features) array"),
+        ("a.csv", b"\xff\xfe\x00", "holds no array"),
+        ("a.csv", b"1,nan\n", "inputs must be finite"),
+        ("a.npy", b"", "holds no array"),
+        ("a.npy", b"not an array", "holds no array"),
+        ("a.npz", b"PK\x03\x04", "holds no array"),
+    ],
+)
+def test_damaged_inputs(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    assert message in fail(1, "simulate", "--input", tmp_path / name)
+
+
+def test_inputs_that_do_not_fit(tmp_path):
+    np.save(tmp_path / "a.npy", ROWS)
+    message = fail(1, "simulate", "--input", tmp_path / "a.npy", "--sizes", "4,5")
+    assert "inputs must have shape (batch, 4), got (7, 3)" in message
+    np.save(tmp_path / "b.npy", np.ones(3))
+    assert "got shape (3,)" in fail(1, "simulate", "--input", tmp_path / "b.npy")
+    np.savez(tmp_path / "c.npz", x=ROWS, y=ROWS)
+    assert "it has x, y" in fail(1, "simulate", "--input", tmp_path / "c.npz")
+    np.save(tmp_path / "d.npy", np.array([{}]), allow_pickle=True)
+    assert "holds no array" in fail(1, "simulate", "--input", tmp_path / "d.npy")
+
+
+def test_failures_of_weights(tmp_path):
+    path = tmp_path / "w.npy"
+    assert "at least 2 dimensions" in fail(1, "weights", "he_normal", "5", "--output", path)
+    assert "must end in .npy" in fail(1, "weights", "zeros", "5", "--output", tmp_path / "w.txt")
+    assert "did you mean 'he_normal'" in fail(1, "weights", "he_norml", "5,5", "--output", path)
+    assert "needs about" in fail(1, "weights", "normal", "99999999,99999", "--output", path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert '"varprop[plot]"' in fail(1, "simulate", *SMALL, "--plot", "run.png")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["simulate", "--depth", "0"],
+        ["simulate", "--trials", "many"],
+        ["simulate", "--seed", "-1"],
+        ["simulate", "--threads", "0"],
+        ["simulate", "--sizes", "5,a"],
+        ["simulate", "--sizes", "5,5", "--depth", "3"],
+        ["simulate", "--input", "a.npy", "--batch", "3"],
+        ["simulate", "--no-such-option"],
+        ["simulate", "surplus"],
+        ["weights", "zeros"],
+        ["weights", "zeros", "5"],
+        ["weights", "zeros", "5;5", "--output", "w.npy"],
+        ["no-such-command"],
+    ],
+)
+def test_usage(words):
+    assert "Usage:" in fail(2, *words)
+
+
+def test_a_real_process(tmp_path):
+    done = subprocess.run(
+        [*COMMAND, "simulate", *SMALL], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert not done.stderr
+    assert report_of(done.stdout) == str(vp.simulate(vp.mlp([5] * 4), 4))
+    failed = subprocess.run(
+        [*COMMAND, "simulate", "--weight", "norml"], capture_output=True, text=True, check=False
+    )
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.startswith("error: ")
+
+
+HASTY = "import varprop._progress as p; p.PATIENCE = 0; from varprop.cli import main; main()"
+LONG = [sys.executable, "-c", HASTY, "simulate", "--trials", "200"]
+
+
+def test_no_progress_on_a_pipe():
+    piped = subprocess.run(LONG, capture_output=True, text=True, check=True)
+    assert piped.stderr == ""
+    assert piped.stdout.isascii()
+    assert "\x1b" not in piped.stdout
+
+
+def test_no_progress_where_only_the_errors_go_to_a_terminal():
+    assert b"simulating" not in on_a_terminal(stdout=subprocess.DEVNULL)
+
+
+def test_progress_on_a_terminal():
+    assert b"simulating" in on_a_terminal()
+
+
+def on_a_terminal(**streams):
+    """Return what a process with a pseudo-terminal shows on it."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(LONG, **{"stdout": theirs, "stderr": theirs, **streams}) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError), os.fdopen(ours, "rb", 0) as terminal:
+            while part := terminal.read(1 << 16):  # OSError: the other end has closed
+                shown += part
+    assert process.returncode == 0
+    return shown

@@ -1,0 +1,110 @@
+"""The examples, run as a user runs them: what they print, against numbers from elsewhere.
+
+Seeds are fixed. Tolerances are five standard errors: a failure by chance has a probability under
+10^-5 for each number.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NUMBER = r"-?\d+\.?\d*(?:e[+-]\d+)?"
+
+
+def output_of(example, *arguments):
+    command = [sys.executable, "-W", "error", EXAMPLES / example, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    return done.stdout
+
+
+def numpy_chains(trials):
+    """Return each layer's variance in scaled chains, shape (trials, layers): the document's code."""
+    rng = np.random.default_rng(1)
+    variances = np.empty((trials, 100))
+    for trial in range(trials):
+        X = rng.standard_normal((500, 100))
+        for layer in range(100):
+            X = X @ rng.normal(scale=np.sqrt(1 / 100), size=(100, 100))
+            variances[trial, layer] = X.var()
+    return variances
+
+
+def test_weight_scale():
+    trials = 40
+    text = output_of("weight_scale.py", "--trials", trials)
+    numbers = [[float(x) for x in re.findall(NUMBER, line[34:])] for line in text.splitlines()]
+    exploding_mean, exploding, one_unit, scaled_mean, scaled = np.array(numbers[1:])
+
+    documents = [-4.06e95, 8.42e98, 32.76, 0.00026, 1.0215]  # shared/SEEDS.md
+    printed = [row[0] for row in numbers[1:]]
+    np.testing.assert_allclose(printed, documents, rtol=1e-3)
+
+    # Medians over trials, whose standard error is about 1.25 times that of a mean. With weights of
+    # std 1 the variance is 100 times larger in each layer.
+    variances = numpy_chains(trials)
+    unscaled = variances * 100.0 ** np.arange(1, 101)
+    for mean, std, theirs in (
+        (exploding_mean, exploding, unscaled),
+        (scaled_mean, scaled, variances),
+    ):
+        logs = np.log(theirs.mean(axis=1)) / 2
+        error = 1.25 * logs.std() * np.sqrt(2 / trials)
+        assert np.log(std[1]) == pytest.approx(np.median(logs), abs=5 * error)
+        assert std[2] < std[1] < std[3]
+        assert np.all(np.abs(mean[1:]) < 0.1 * std[3])
+
+    # Through one unit: |w| sqrt(chi^2_99 / 100), with |w|^2 a chi^2_1000.
+    rng = np.random.default_rng(2)
+    law = np.sqrt(rng.chisquare(1000, 10**6) * rng.chisquare(99, 10**6) / 100)
+    error = 1.25 * law.std() / np.sqrt(trials)
+    assert one_unit[1] == pytest.approx(np.median(law), abs=5 * error)
+    assert one_unit[2:] == pytest.approx(np.quantile(law, (0.025, 0.975)), abs=10 * error)
+
+
+def infinitely_wide(images, weight_var, layers):
+    """Return E[tanh(z)^2] of each layer, averaged over the images: mean field, row by row."""
+    nodes, shares = np.polynomial.hermite_e.hermegauss(60)
+    shares = shares / shares.sum()
+    second, moments = np.mean(images**2, axis=1), []
+    for fan_in, var in zip((64, *[1000] * (layers - 1)), weight_var, strict=True):
+        variance = fan_in * var * second
+        second = np.tanh(np.sqrt(variance)[:, None] * nodes) ** 2 @ shares
+        moments.append(second.mean())
+    return np.array(moments)
+
+
+def test_digits(tmp_path):
+    datasets = pytest.importorskip("sklearn.datasets")
+    pytest.importorskip("matplotlib")
+    images = datasets.load_digits().data
+    images = (images - images.mean()) / images.std()
+    trials = 4
+    text = output_of("digits.py", "--trials", trials, "--plot", tmp_path / "digits.png")
+    rows = re.findall(rf"^dense(\d) +{' +'.join([f'({NUMBER})'] * 6)}$", text, re.MULTILINE)
+    table = np.array(rows, dtype=float).reshape(2, 6, 7)
+
+    fan_out = np.array([1000] * 5 + [10])
+    fan_in = np.array([64] + [1000] * 5)
+    # Std of log10 E[x^2] between trials is 0.007 in the first layer, 0.024 in the fifth, 0.09 in
+    # the last, of ten units.
+    spread = np.array([0.008, 0.012, 0.015, 0.02, 0.025, 0.1])
+    for run, weight_var in zip(table, (1 / (3 * fan_in), 2 / (fan_in + fan_out)), strict=True):
+        expected = np.log10(infinitely_wide(images, weight_var, 6))
+        assert np.all(np.abs(run[:, 5] - expected) < 5 * spread / np.sqrt(trials))
+        assert run[0, 2] == pytest.approx(np.sqrt(64 * weight_var[0]), rel=5 * 0.01 / 2)
+
+    summary = re.findall(rf"activations ({NUMBER}) to ({NUMBER}), times ({NUMBER}) per", text)
+    for run, (first, fifth, ratio) in zip(table, np.array(summary, dtype=float), strict=True):
+        np.testing.assert_allclose([first, fifth], run[[0, 4], 4], rtol=0.03)  # few digits
+        assert ratio == pytest.approx((run[4, 4] / run[0, 4]) ** 0.25, rel=0.005)
+    assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,426 @@
+"""Statistics and runs against plain NumPy on the same numbers, and against SciPy's intervals."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import varprop as vp
+from varprop.run import Statistics
+
+TRIALS, LAYERS, COUNT = 7, 4, 500
+
+
+def numbers(seed=0):
+    """Return skewed numbers of different means and sizes, shape (trials, layers, count)."""
+    rng = np.random.default_rng(seed)
+    size = 10.0 ** rng.uniform(-2, 2, (TRIALS, LAYERS, 1))
+    return size * (rng.gamma(2.0, size=(TRIALS, LAYERS, COUNT)) - rng.uniform(0, 4))
+
+
+def observed(values, exponent=0):
+    """Return what a simulation would observe of values whose scale 2**exponent is kept apart."""
+    exponent = np.broadcast_to(np.asarray(exponent, np.int64), values.shape[:2]).copy()
+    values = np.ldexp(values, -exponent[..., None])
+    mean = values.mean(axis=-1)
+    off = values - mean[..., None]
+    return {
+        "count": np.full(values.shape[1], values.shape[2], np.int64),
+        "mean": mean,
+        "variance": (off**2).mean(axis=-1),
+        "exponent": exponent,
+        "minimum": values.min(axis=-1),
+        "maximum": values.max(axis=-1),
+        "m3": (off**3).mean(axis=-1),
+        "m4": (off**4).mean(axis=-1),
+    }
+
+
+def expected(values):
+    """Return the statistics over the last axis by their definitions."""
+    mean, var = values.mean(axis=-1), values.var(axis=-1)
+    return {
+        "mean": mean,
+        "var": var,
+        "std": np.sqrt(var),
+        "second_moment": (values**2).mean(axis=-1),
+        "log10_var": np.log10(var),
+        "log10_second_moment": np.log10((values**2).mean(axis=-1)),
+        "min": values.min(axis=-1),
+        "max": values.max(axis=-1),
+        "kurtosis": ((values - mean[..., None]) ** 4).mean(axis=-1) / var**2,
+    }
+
+
+def pooled(values):
+    return values.transpose(1, 0, 2).reshape(values.shape[1], -1)
+
+
+@pytest.mark.parametrize("exponent", [0, 3, -5, np.arange(28).reshape(7, 4) - 11])
+def test_statistics_are_those_of_all_numbers(exponent):
+    values = numbers()
+    statistics = Statistics(observed(values, exponent))
+    for name, value in expected(pooled(values)).items():
+        np.testing.assert_allclose(getattr(statistics, name), value, rtol=1e-11, atol=1e-13)
+    for name, value in expected(values).items():
+        np.testing.assert_allclose(
+            getattr(statistics.per_trial, name), value, rtol=1e-11, atol=1e-13
+        )
+    assert statistics.count.tolist() == [TRIALS * COUNT] * LAYERS
+    assert statistics.per_trial.count.tolist() == [[COUNT] * LAYERS] * TRIALS
+    assert statistics.count.dtype == np.int64
+
+
+def test_one_trial_is_its_own_pool():
+    statistics = Statistics(observed(numbers()[:1], 5))
+    for name in ("mean", "var", "log10_second_moment", "kurtosis", "min"):
+        assert np.array_equal(getattr(statistics, name), getattr(statistics.per_trial, name)[0])
+
+
+def test_small_variance_around_a_mean():
+    values = 0.5 + 1e-3 * np.random.default_rng(0).normal(size=(5, 1, 1000))
+    np.testing.assert_allclose(
+        Statistics(observed(values)).var, pooled(values).var(axis=-1), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("exponent", [1330, -1330, 10**9])
+def test_far_beyond_float64(exponent):
+    values = numbers()
+    raw = observed(values)
+    raw["exponent"] += exponent
+    statistics = Statistics(raw)
+    shift = 2 * exponent * math.log10(2)
+    for fields, value in ((statistics, pooled(values)), (statistics.per_trial, values)):
+        second = np.log10((value**2).mean(axis=-1)) + shift
+        np.testing.assert_allclose(fields.log10_second_moment, second, rtol=1e-14)
+        assert np.all(fields.var == (np.inf if exponent > 0 else 0))
+        assert np.all(np.abs(fields.mean) == (np.inf if exponent > 0 else 0))
+    low, high = statistics.interval("log10_second_moment")
+    assert np.all(np.isfinite(low) & (low < high))
+    np.testing.assert_allclose(statistics.kurtosis, expected(pooled(values))["kurtosis"])
+
+
+def test_trials_of_very_different_scales():
+    values = numbers()
+    raw = observed(values)
+    raw["exponent"][2] += 5000  # this one is all there is
+    statistics = Statistics(raw)
+    np.testing.assert_allclose(
+        statistics.log10_second_moment,
+        np.log10((values[2] ** 2).mean(axis=-1) / TRIALS) + 10000 * math.log10(2),
+        rtol=1e-14,
+    )
+
+
+def test_dead_trials_have_no_scale():
+    values = numbers()
+    values[3:] = 0
+    raw = observed(values)
+    raw["exponent"][:3] = -4000  # the living are far smaller than the scale that the dead kept
+    second = (pooled(values) ** 2).mean(axis=-1)
+    np.testing.assert_allclose(
+        Statistics(raw).log10_second_moment, np.log10(second) - 8000 * math.log10(2), rtol=1e-14
+    )
+
+
+def test_zeros():
+    statistics = Statistics(observed(np.zeros((3, 2, 10))))
+    assert statistics.log10_second_moment.tolist() == [-math.inf] * 2
+    assert statistics.var.tolist() == statistics.mean.tolist() == [0, 0]
+    assert np.all(np.isnan(statistics.kurtosis))
+    assert np.all(np.isnan(statistics.interval("var")))
+
+
+def test_numbers_out_of_range_stay_visible():
+    raw = observed(numbers())
+    raw["mean"][1, 2:], raw["variance"][1, 2:] = (np.inf, np.nan), np.nan
+    statistics = Statistics(raw)
+    assert np.isfinite(statistics.var).tolist() == [True, True, False, False]
+    assert np.isnan(statistics.interval("mean")[0]).tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_intervals_are_those_of_scipy(level):
+    values = numbers()
+    statistics = Statistics(observed(values, 2))
+    for name, value in expected(values).items():
+        logarithmic = name in ("var", "std", "second_moment")
+        sample = np.log(value) if logarithmic else value
+        ends = stats.t.interval(
+            level, TRIALS - 1, sample.mean(axis=0), stats.sem(sample, axis=0, ddof=1)
+        )
+        ends = np.exp(ends) if logarithmic else ends
+        np.testing.assert_allclose(statistics.interval(name, level), ends, rtol=1e-8)
+
+
+def test_intervals_cover():
+    """95% intervals of the mean of normals: 2000 of them; 5 sigma of the binomial is 2.4%."""
+    values = np.random.default_rng(1).normal(size=(5, 2000, 3))
+    low, high = Statistics(observed(values)).interval("mean")
+    assert np.mean((low < 0) & (high > 0)) == pytest.approx(0.95, abs=0.024)
+
+
+def test_interval_of_one_trial_is_unknown():
+    assert np.all(np.isnan(Statistics(observed(numbers()[:1])).interval("var")))
+
+
+def test_interval_arguments():
+    statistics = Statistics(observed(numbers()))
+    with pytest.raises(ValueError, match="unknown statistic 'kurtosi': did you mean 'kurtosis'"):
+        statistics.interval("kurtosi")
+    for level in (0, 1, 95):
+        with pytest.raises(ValueError, match=f"level must be between 0 and 1, got {level}"):
+            statistics.interval("var", level)
+
+
+NET = vp.Network(
+    6,
+    [
+        vp.Dense(5, "relu", weight="he_normal", bias="normal(std=0.1)", name="first"),
+        vp.Dense(4, "tanh", weight="orthogonal", bias=None),
+        vp.Dense(3, weight=np.arange(12.0).reshape(4, 3)),
+    ],
+)
+EVERYTHING = ("moments", "extremes", "kurtosis")
+
+
+def simulated(**changes):
+    options = {"inputs": 8, "trials": 6, "seed": 3, "statistics": EVERYTHING}
+    return vp.simulate(changes.pop("net", NET), **{**options, **changes})
+
+
+def signals(run):
+    return (run.preactivations, run.activations)
+
+
+def assert_same(one, other):
+    """Assert that two runs agree to the bit."""
+    assert str(one) == str(other)
+    assert one.settings().keys() == other.settings().keys()
+    for ours, theirs in zip(signals(one), signals(other), strict=True):
+        for mine, yours in ((ours, theirs), (ours.per_trial, theirs.per_trial)):
+            assert mine.observed.keys() == yours.observed.keys()
+            for key, value in mine.observed.items():
+                assert value.dtype == yours.observed[key].dtype
+                assert np.array_equal(value, yours.observed[key], equal_nan=True), key
+
+
+def test_a_run_can_be_recomputed_from_its_parts():
+    run = simulated(first_trial=2)
+    for trial in range(2, 8):
+        x = run.inputs(trial).astype(np.float64)
+        assert x.shape == (8, 6)
+        for position, layer in enumerate(run.network.layers):
+            y = x @ run.weights(position, trial)
+            bias = run.bias(layer.name, trial)
+            assert (bias is None) == (position == 1)
+            y += 0 if bias is None else bias
+            x = layer.activation.value(y)
+            for statistics, value in zip(signals(run), (y, x), strict=True):
+                fields = statistics.per_trial
+                where = trial - 2, position
+                np.testing.assert_allclose(fields.mean[where], value.mean(), atol=1e-5)
+                np.testing.assert_allclose(fields.var[where], value.var(), rtol=1e-4)
+                np.testing.assert_allclose(fields.max[where], value.max(), rtol=1e-4, atol=1e-5)
+                assert fields.count[where] == value.size
+
+
+def test_weights_are_those_of_varprop_weights():
+    run = simulated(dtype="float64")
+    draw = vp.weights((6, 5), "he_normal", seed=3, name="first.weight", trial=4, dtype="float64")
+    assert np.array_equal(run.weights("first", 4), draw)
+    assert np.array_equal(run.weights(2), np.arange(12.0).reshape(4, 3))
+    assert np.array_equal(run.inputs(), run.inputs(0))
+
+
+def test_given_inputs_are_returned():
+    rows = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
+    assert np.array_equal(simulated(inputs=rows).inputs(5), rows)
+
+
+def test_unknown_layers_and_trials():
+    run = simulated(first_trial=2)
+    with pytest.raises(ValueError, match="unknown layer 'frist': did you mean 'first'"):
+        run.weights("frist")
+    for method in (run.weights, run.bias):
+        with pytest.raises(ValueError, match="trial must be one of the run's, 2 to 7, got 8"):
+            method("first", 8)
+        with pytest.raises(TypeError, match="trial must be an integer"):
+            method(1, 2.5)
+    for inputs in (8, np.ones((8, 6))):
+        with pytest.raises(ValueError, match="2 to 7, got 0"):
+            simulated(first_trial=2, inputs=inputs).inputs(0)
+
+
+def test_statistics_not_asked_for():
+    run = simulated(statistics=("moments", "extremes"))
+    assert np.all(run.activations.min <= run.activations.mean)
+    with pytest.raises(ValueError, match=r'statistics=\("moments", "kurtosis"\)'):
+        run.activations.kurtosis  # noqa: B018
+    with pytest.raises(ValueError, match=r'statistics=\("moments", "kurtosis"\)'):
+        run.activations.interval("kurtosis")
+    with pytest.raises(ValueError, match=r'statistics=\("moments", "extremes"\)'):
+        simulated(statistics="kurtosis").preactivations.per_trial.max  # noqa: B018
+
+
+def test_nothing_is_computed_before_it_is_asked_for():
+    assert not {"preactivations", "activations"} & vars(simulated()).keys()
+
+
+def test_depth_average():
+    run = simulated()
+    mean, std = run.depth_average()
+    assert mean == pytest.approx(run.preactivations.mean.mean(), rel=1e-12)
+    assert std == pytest.approx(math.sqrt(run.preactivations.var.mean()), rel=1e-12)
+
+
+def test_depth_average_where_the_variance_overflows():
+    run = vp.simulate(vp.mlp([64] * 301, weight="normal"), inputs=4, trials=2)
+    assert np.isinf(run.preactivations.var[-1])
+    last = run.preactivations.log10_var[-1] / 2
+    assert math.log10(run.depth_average()[1]) == pytest.approx(last - math.log10(300) / 2, abs=0.01)
+
+
+@pytest.mark.parametrize("cuts", [[5], [1, 2, 3, 4, 5], [2, 5]])
+def test_split_trials_give_the_whole_run_to_the_bit(cuts):
+    starts, ends = [10, *(10 + cut for cut in cuts)], [*(10 + cut for cut in cuts), 16]
+    parts = [
+        simulated(first_trial=start, trials=end - start)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    assert_same(vp.concat(parts), simulated(first_trial=10))
+
+
+def test_concat_joins_what_left_the_range():
+    parts = [simulated(trials=2), simulated(trials=3, first_trial=2)]
+    parts[0].out_of_range, parts[1].out_of_range = [("first", 1)], [("dense2", 4)]
+    assert vp.concat(iter(parts)).out_of_range == [("first", 1), ("dense2", 4)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 4}, "one seed, got 3 in runs.0. and 4 in runs.1."),
+        ({"dtype": "float64"}, "one dtype"),
+        ({"statistics": ("moments",)}, "one statistics"),
+        ({"inputs": 9}, "one batch"),
+        ({"inputs": np.ones((8, 6))}, "the same inputs"),
+        ({"net": vp.mlp([6, 5])}, "one network"),
+        ({"first_trial": 7}, "start with trial 6, got 7"),
+        ({"first_trial": 0}, "start with trial 6, got 0"),
+    ],
+)
+def test_concat_says_what_differs(changes, message):
+    with pytest.raises(ValueError, match=message):
+        vp.concat([simulated(), simulated(**{"first_trial": 6, **changes})])
+
+
+def test_concat_of_nothing():
+    with pytest.raises(ValueError, match="at least one run"):
+        vp.concat([])
+
+
+def lines_of(run, **options):
+    text = run.table(**options) if options else str(run)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80, text
+    assert text.isascii()
+    return lines
+
+
+def test_report_of_a_deep_network():
+    run = vp.simulate(vp.mlp([10] * 101, weight="normal(std=0.1)"), inputs=5, trials=3)
+    lines = lines_of(run)
+    assert lines[0] == "100 dense layers, 10 -> 10, linear, weight normal(std=0.1), bias zeros"
+    assert lines[1] == "inputs 5 x 10 standard normal, 3 trials, seed 0, float32"
+    shown = [line.split()[0] for line in lines[5:]]
+    names = [f"dense{number}" for number in range(1, 101)]
+    assert shown == [*names[:10], "...", *names[-10:]]
+    assert [line.split()[0] for line in lines_of(run, every=1)[2:]] == names
+    assert [line.split()[0] for line in lines_of(run, every=30)[2:]] == [
+        *("dense30", "dense60", "dense90", "dense100")
+    ]
+    with pytest.raises(ValueError, match="every"):
+        run.table(every=0)
+
+
+def test_report_shows_the_statistics():
+    run = simulated()
+    row = lines_of(run, every=1)[3].split()
+    after, low, high = run.activations, *run.activations.interval("log10_second_moment")
+    typical = after.per_trial.log10_second_moment.mean(axis=0)
+    before = run.preactivations
+    shown = [before.mean, before.std, after.mean, after.var, typical, (high - low) / 2]
+    assert row[0] == "dense2"
+    np.testing.assert_allclose([float(x) for x in row[1:]], [x[1] for x in shown], atol=5.1e-5)
+    one = lines_of(simulated(trials=1), every=1)[3].split()
+    assert len(one) == 6
+
+
+@pytest.mark.parametrize("exponent", [0, 40, -40, 1300, -1300, 10**4])
+def test_report_fits_whatever_the_numbers(exponent):
+    run = simulated()
+    run.observed["preactivations"]["exponent"] += exponent
+    run.observed["activations"]["exponent"] += exponent
+    run.observed["activations"]["mean"][:, 1] *= -1
+    row = lines_of(run, every=1)[-2].split()
+    power = round(run.activations.log10_var[1] - 0.5)
+    assert exponent < 1000 or f"e+{power}" in row[4]
+
+
+def test_report_of_awkward_runs():
+    net = vp.Network(
+        3,
+        [
+            vp.Dense(4, "relu", weight="variance_scaling(scale=1.7, mode='fan_avg')", bias=None),
+            vp.Dense(4, "leaky_relu(slope=0.123)", name="a <name> that is far too long to show"),
+            vp.Dense(2, weight="zeros"),
+        ],
+    )
+    run = vp.simulate(net, np.ones((5, 3)), trials=2, first_trial=7)
+    run.out_of_range = [("dense1", trial) for trial in range(7, 12)]
+    text = "\n".join(lines_of(run))
+    for words in (
+        "3 -> 4 x 2 -> 2",
+        "relu then leaky_relu(slope=0.123) then linear",
+        "bias none then zeros x 2",
+        "inputs 5 x 3 given, 2 trials (7 to 8)",
+        "out of the range of float32: dense1 in trial 7, dense1 in trial 8",
+        "and 2 more: run.out_of_range",
+        "a <na",
+        "-inf",
+    ):
+        assert words in text, text
+    html = run._repr_html_()
+    assert "a &lt;name&gt; that" in html
+    assert "<script" not in html
+    assert html.count("<tr>") == 5
+
+
+def test_repr_is_short():
+    run = simulated(first_trial=2)
+    assert repr(run) == "Run(3 layers, trials 2 to 7, seed 3, float32)"
+    assert repr(run.activations) == "Statistics(3 layers, 6 trials)"
+
+
+def test_to_dict_is_plain():
+    net = vp.mlp([6, 5, 4], "tanh")
+    record = json.loads(json.dumps(simulated(net=net).to_dict()))
+    run = simulated(net=net)
+    assert record["activations"]["kurtosis"] == run.activations.kurtosis.tolist()
+    assert record["layer_names"] == ["dense1", "dense2"]
+    assert (record["inputs"], record["trials"], record["dtype"]) == (8, 6, "float32")
+    assert vp.Network.from_dict(record["network"]) == net
+    assert "min" not in simulated(statistics="moments").to_dict()["activations"]
+
+
+def test_to_dataframe():
+    run = simulated()
+    frame = run.to_dataframe()
+    assert list(frame["layer"]) == [*run.layer_names, *run.layer_names]
+    after = frame[frame["signal"] == "activations"]
+    for field in ("mean", "var", "count", "min", "kurtosis", "log10_second_moment"):
+        assert np.array_equal(after[field], getattr(run.activations, field))
