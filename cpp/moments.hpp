@@ -36,9 +36,12 @@ struct Moments {
 };
 
 inline double total(const double (&lanes)[kLanes]) {
-  double sum = 0;
-  for (double lane : lanes) sum += lane;
-  return sum;
+  double sums[kLanes];
+  std::copy_n(lanes, kLanes, sums);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+  }
+  return sums[0];
 }
 
 // From sums of d = x - pivot over `count` numbers.

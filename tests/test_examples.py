@@ -28,7 +28,7 @@ def output_of(example, *arguments):
 
 
 def numpy_chains(trials):
-    """Return each layer's variance in scaled chains, shape (trials, layers): the document's code."""
+    """Return variances of scaled chains, shape (trials, layers): the document's own code."""
     rng = np.random.default_rng(1)
     variances = np.empty((trials, 100))
     for trial in range(trials):
@@ -40,7 +40,7 @@ def numpy_chains(trials):
 
 
 def test_weight_scale():
-    trials = 40
+    trials = 24
     text = output_of("weight_scale.py", "--trials", trials)
     numbers = [[float(x) for x in re.findall(NUMBER, line[34:])] for line in text.splitlines()]
     exploding_mean, exploding, one_unit, scaled_mean, scaled = np.array(numbers[1:])

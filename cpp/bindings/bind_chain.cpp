@@ -1,7 +1,9 @@
 // Simulating a compiled network from Python.
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -76,22 +78,51 @@ class ObservedArrays {
 };
 
 Tensor::Source source_of(const std::string& name) {
-  if (name == "absent") return Tensor::Source::absent;
-  if (name == "drawn") return Tensor::Source::drawn;
-  if (name == "given") return Tensor::Source::given;
-  if (name == "formed") return Tensor::Source::formed;
-  throw py::value_error("unknown source " + name);
+  static const std::map<std::string, Tensor::Source> sources = {{"absent", Tensor::Source::absent},
+                                                                {"drawn", Tensor::Source::drawn},
+                                                                {"given", Tensor::Source::given},
+                                                                {"formed", Tensor::Source::formed}};
+  return sources.at(name);
+}
+
+// The tuples of network.py: a Parameter, an Operation.
+using ParameterTuple = std::tuple<std::string, DrawTuple, double>;
+using OperationTuple =
+    std::tuple<std::int64_t, std::int64_t, ParameterTuple, ParameterTuple, int, double, bool>;
+
+Tensor compile(const ParameterTuple& parameter, const Key& key, const void* given) {
+  const auto& [source, draw, rms] = parameter;
+  return {source_of(source), make_draw(draw), key, given, rms};
+}
+
+// Two keys an operation: of its weight and of its bias; given arrays by the same positions.
+Network compile(const std::vector<OperationTuple>& operations, const std::vector<Key>& keys,
+                const std::map<std::size_t, py::array>& given, const Key& input_key) {
+  Network network{{}, input_key};
+  const auto array = [&](std::size_t position) {
+    const auto found = given.find(position);
+    return found == given.end() ? nullptr : found->second.data();
+  };
+  for (std::size_t l = 0; l < operations.size(); ++l) {
+    const auto& [fan_in, width, weight, bias, activation, parameter, homogeneous] = operations[l];
+    network.layers.push_back({fan_in, width, compile(weight, keys.at(2 * l), array(2 * l)),
+                              compile(bias, keys.at(2 * l + 1), array(2 * l + 1)), activation,
+                              parameter, homogeneous});
+  }
+  return network;
 }
 
 // A job with everything that it points to.
 class Simulation {
  public:
-  Simulation(py::list layers, std::int64_t batch, std::optional<py::array> inputs,
-             const Key& input_key, double input_rms, std::int64_t first_trial, std::int64_t trials,
-             int threads, bool by_trial, bool powers, const std::string& dtype)
-      : alive_(std::move(layers)),
+  Simulation(const std::vector<OperationTuple>& operations, const std::vector<Key>& keys,
+             std::map<std::size_t, py::array> given, std::int64_t batch,
+             std::optional<py::array> inputs, const Key& input_key, double input_rms,
+             std::int64_t first_trial, std::int64_t trials, int threads, bool by_trial, bool powers,
+             const std::string& dtype)
+      : given_(std::move(given)),
         inputs_(std::move(inputs)),
-        network_{py::cast<std::vector<Layer>>(alive_), input_key},
+        network_(compile(operations, keys, given_, input_key)),
         job_{network_,  batch,       inputs_ ? inputs_->data() : nullptr,
              input_rms, first_trial, trials,
              threads,   by_trial,    powers},
@@ -123,7 +154,7 @@ class Simulation {
   }
 
  private:
-  py::list alive_;
+  std::map<std::size_t, py::array> given_;
   std::optional<py::array> inputs_;
   Network network_;
   Job job_;
@@ -149,31 +180,19 @@ void activate(py::array_t<T, py::array::c_style> values, int activation, double 
 }  // namespace
 
 void bind_chain(py::module_& m) {
-  py::class_<Tensor>(m, "Tensor")
-      .def(py::init([](const std::string& source, const Draw& draw, const Key& key, double rms,
-                       const std::optional<py::array>& given) {
-             return Tensor{source_of(source), draw, key, given ? given->data() : nullptr, rms};
-           }),
-           py::arg("source"), py::arg("draw"), py::arg("key"), py::arg("rms"), py::arg("given"),
-           py::keep_alive<1, 6>());
-  py::class_<Layer>(m, "Layer")
-      .def(py::init([](std::int64_t fan_in, std::int64_t width, const Tensor& weight,
-                       const Tensor& bias, int activation, double parameter, bool homogeneous) {
-             return Layer{fan_in, width, weight, bias, activation, parameter, homogeneous};
-           }),
-           py::arg("fan_in"), py::arg("width"), py::arg("weight"), py::arg("bias"),
-           py::arg("activation"), py::arg("parameter"), py::arg("homogeneous"),
-           py::keep_alive<1, 4>(), py::keep_alive<1, 5>());
   m.def("activate", &activate<float>, py::arg("values").noconvert(), py::arg("activation"),
         py::arg("parameter"), py::arg("derivative"));
   m.def("activate", &activate<double>, py::arg("values").noconvert(), py::arg("activation"),
         py::arg("parameter"), py::arg("derivative"));
   py::class_<Simulation>(m, "Simulation")
-      .def(py::init<py::list, std::int64_t, std::optional<py::array>, const Key&, double,
-                    std::int64_t, std::int64_t, int, bool, bool, const std::string&>(),
-           py::arg("layers"), py::arg("batch"), py::arg("inputs"), py::arg("input_key"),
-           py::arg("input_rms"), py::arg("first_trial"), py::arg("trials"), py::arg("threads"),
-           py::arg("by_trial"), py::arg("powers"), py::arg("dtype"))
+      .def(py::init<const std::vector<OperationTuple>&, const std::vector<Key>&,
+                    std::map<std::size_t, py::array>, std::int64_t, std::optional<py::array>,
+                    const Key&, double, std::int64_t, std::int64_t, int, bool, bool,
+                    const std::string&>(),
+           py::arg("operations"), py::arg("keys"), py::arg("given"), py::arg("batch"),
+           py::arg("inputs"), py::arg("input_key"), py::arg("input_rms"), py::arg("first_trial"),
+           py::arg("trials"), py::arg("threads"), py::arg("by_trial"), py::arg("powers"),
+           py::arg("dtype"))
       .def("memory", &Simulation::memory)
       .def("run", &Simulation::run, py::arg("progress"), py::arg("form"));
 }

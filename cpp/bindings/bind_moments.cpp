@@ -54,7 +54,8 @@ py::array_t<double> field(const Accumulators& accumulators, double Moments::* me
 
 void bind_moments(py::module_& m) {
   py::class_<Accumulators>(m, "Accumulators")
-      .def(py::init([](std::size_t count) { return Accumulators{std::vector<Moments>(count)}; }), py::arg("count"))
+      .def(py::init([](std::size_t count) { return Accumulators{std::vector<Moments>(count)}; }),
+           py::arg("count"))
       .def("__len__", [](const Accumulators& a) { return a.sets.size(); })
       .def("update", &update, py::arg("array"), py::arg("kept"), py::arg("dtype"))
       .def("merge", &merge, py::arg("other"))

@@ -1,4 +1,5 @@
 // Drawing a rectangle of a tensor into a NumPy array.
+#include <map>
 #include <string>
 #include <tuple>
 
@@ -18,16 +19,7 @@ OutputType output_type(const std::string& name) {
   throw py::value_error("dtype must be float32, float64, float16 or bfloat16, got " + name);
 }
 
-Draw::Distribution distribution_of(const std::string& name) {
-  using Distribution = Draw::Distribution;
-  if (name == "constant") return Distribution::constant;
-  if (name == "uniform") return Distribution::uniform;
-  if (name == "normal") return Distribution::normal;
-  if (name == "truncated_normal") return Distribution::truncated_normal;
-  throw py::value_error("unknown distribution " + name);
-}
-
-void draw_into(const Draw& draw, const Key& key, std::uint64_t trial, const Axis& rows,
+void draw_into(const DrawTuple& draw, const Key& key, std::uint64_t trial, const Axis& rows,
                const Axis& columns, py::array out, const std::string& dtype, int threads) {
   const OutputType type = output_type(dtype);
   const py::ssize_t size = type == OutputType::float64 ? 8 : type == OutputType::float32 ? 4 : 2;
@@ -40,20 +32,25 @@ void draw_into(const Draw& draw, const Key& key, std::uint64_t trial, const Axis
   const Output output{out.mutable_data(), type, out.strides(0), out.strides(1)};
   {
     const py::gil_scoped_release unlocked;
-    fill(draw, key, trial, {row, row_step, row_count, column, column_step, column_count}, output,
-         threads);
+    fill(make_draw(draw), key, trial, {row, row_step, row_count, column, column_step, column_count},
+         output, threads);
   }
 }
 
 }  // namespace
 
+Draw make_draw(const DrawTuple& fields) {
+  using Distribution = Draw::Distribution;
+  static const std::map<std::string, Distribution> distributions = {
+      {"constant", Distribution::constant},
+      {"uniform", Distribution::uniform},
+      {"normal", Distribution::normal},
+      {"truncated_normal", Distribution::truncated_normal}};
+  const auto& [distribution, mean, std, low, high] = fields;
+  return {distributions.at(distribution), mean, std, low, high};
+}
+
 void bind_weights(py::module_& m) {
-  py::class_<Draw>(m, "Draw").def(
-      py::init(
-          [](const std::string& distribution, double mean, double std, double low, double high) {
-            return Draw{distribution_of(distribution), mean, std, low, high};
-          }),
-      py::arg("distribution"), py::arg("mean"), py::arg("std"), py::arg("low"), py::arg("high"));
   m.def("draw", &draw_into, py::arg("draw"), py::arg("key"), py::arg("trial"), py::arg("rows"),
         py::arg("columns"), py::arg("out"), py::arg("dtype"), py::arg("threads"));
 }

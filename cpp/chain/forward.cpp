@@ -7,6 +7,7 @@
 #include <exception>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "chain/buffer.hpp"
@@ -64,8 +65,10 @@ struct Plan {
   T pre_scale = 1, act_scale = 1;  // ... that is, of numbers times 2^-unit
   bool underflow = false;          // the numbers are too small for T, and may not be rescaled
   Recipe<T> weight{}, bias{};
-  T weight_scale = 1, bias_scale = 1;                   // on given numbers
-  std::int64_t blocks = 1, bands = 1, band_chunks = 1;  // how the layer is cut into tasks
+  T weight_scale = 1, bias_scale = 1;  // on given numbers
+  std::int64_t blocks = 1,
+               row_chunks = 1;  // the layer's chunks: blocks of columns times chunks of rows
+  bool by_rows = false;  // do members own rows, and draw all weights each, or share the columns?
 };
 
 // Reports progress, and remembers whether to stop and why.
@@ -263,13 +266,11 @@ class Walker {
     plan.bias = make_recipe<T>(layer.bias.draw, layer.bias.key, trial_number(), -plan.exponent);
     plan.weight_scale = std::ldexp(T{1}, shift);
     plan.bias_scale = std::ldexp(T{1}, -plan.exponent);
-    // Tasks are columns of blocks; bands of rows too where there are too few of them for the team.
     plan.blocks = divide_up(layer.width, kBlockColumns);
-    const std::int64_t row_chunks = divide_up(job_.batch, kChunkRows);
-    const std::int64_t wanted =
-        plan.blocks >= 2 * members_ || members_ == 1 ? 1 : divide_up(2 * members_, plan.blocks);
-    plan.band_chunks = divide_up(row_chunks, std::min(wanted, row_chunks));
-    plan.bands = divide_up(row_chunks, plan.band_chunks);
+    plan.row_chunks = divide_up(job_.batch, kChunkRows);
+    // Owning rows keeps a member's part of X in its cache, but every member draws all weights.
+    plan.by_rows = members_ > 1 && plan.row_chunks >= members_ &&
+                   (2 * layer.width < job_.batch || plan.blocks < members_);
     return plan;
   }
 
@@ -289,17 +290,20 @@ class Walker {
 
   Signal<T> step(std::size_t l, const Signal<T>& in) {
     const Plan<T> plan = make_plan(l, in);
-    const std::int64_t row_chunks = divide_up(job_.batch, kChunkRows);
     std::vector<Chunk>& chunks = shared_.chunks[l % 2];
-    share(l + 1, plan.blocks * plan.bands, [&](std::int64_t task) {
-      const std::int64_t block = task % plan.blocks, band = task / plan.blocks;
-      const std::int64_t from = band * plan.band_chunks;
-      const std::int64_t to = std::min(row_chunks, from + plan.band_chunks);
-      run_block(plan, block, from, to, chunks.data() + block * row_chunks);
-    });
+    const auto run = [&](std::int64_t block, std::int64_t from, std::int64_t to) {
+      run_block(plan, block, from, to, chunks.data() + block * plan.row_chunks);
+    };
+    if (plan.by_rows) {
+      const std::int64_t from = plan.row_chunks * member_ / members_;
+      const std::int64_t to = plan.row_chunks * (member_ + 1) / members_;
+      for (std::int64_t block = 0; block < plan.blocks; ++block) run(block, from, to);
+    } else {
+      share(l + 1, plan.blocks, [&](std::int64_t block) { run(block, 0, plan.row_chunks); });
+    }
     barrier();
     Chunk whole;
-    for (std::int64_t c = 0; c < plan.blocks * row_chunks; ++c) {
+    for (std::int64_t c = 0; c < plan.blocks * plan.row_chunks; ++c) {
       const Chunk& chunk = chunks[static_cast<std::size_t>(c)];
       whole.pre.merge(chunk.pre);
       whole.act.merge(chunk.act);
@@ -369,6 +373,9 @@ class Walker {
     return scratch_->bias;
   }
 
+  // Looking at the clock costs: once in so many chunks is often enough.
+  static constexpr std::int64_t kPollChunks = 64;
+
   // One block of columns, chunks [from, to) of rows.
   void run_block(const Plan<T>& plan, std::int64_t block, std::int64_t from, std::int64_t to,
                  Chunk* chunks) {
@@ -385,6 +392,7 @@ class Walker {
       const bool last = k + depth == layer.fan_in;
       for (std::int64_t c = from; c < to; ++c) {
         if (control_.stopped()) return;
+        if (c % kPollChunks == 0) control_.poll(calling_thread_);
         const std::int64_t row = c * kChunkRows;
         const std::int64_t rows = std::min<std::int64_t>(kChunkRows, job_.batch - row);
         Observer observer(*this, plan);
@@ -396,8 +404,7 @@ class Walker {
                             static_cast<int>(depth), k == 0, bias, tile);
           if (last) observer.finish(tile, i == row);
         }
-        if (last) chunks[c] = observer.chunk(static_cast<double>(rows * columns));
-        control_.poll(calling_thread_);
+        if (last) observer.write(static_cast<double>(rows * columns), chunks[c]);
       }
     }
   }
@@ -416,31 +423,32 @@ class Walker {
       observe(tile, first, plan_.act_scale, act_);
     }
 
-    Chunk chunk(double count) const {
+    void write(double count, Chunk& chunk) const {
       const Side& act = linear_ ? pre_ : act_;
-      Chunk result;
-      result.pre = from_sums(count, static_cast<double>(pre_.pivot), pre_.lanes);
-      result.act = from_sums(count, static_cast<double>(act.pivot), act.lanes);
+      chunk.pre = from_sums(count, static_cast<double>(pre_.pivot), pre_.lanes);
+      chunk.act = linear_ ? chunk.pre : from_sums(count, static_cast<double>(act.pivot), act.lanes);
       if (walker_.job_.powers) {
-        result.pre_powers = from_sums(count, static_cast<double>(pre_.pivot), pre_.powers);
-        result.act_powers = from_sums(count, static_cast<double>(act.pivot), act.powers);
+        chunk.pre_powers = from_sums(count, static_cast<double>(pre_.pivot), *pre_.powers);
+        chunk.act_powers = from_sums(count, static_cast<double>(act.pivot), *act.powers);
       }
-      return result;
     }
 
    private:
     struct Side {
       T pivot = 0;
       Lanes lanes{};
-      PowerLanes powers = empty_power_lanes();
+      std::optional<PowerLanes> powers;
     };
 
     void observe(const Tile<T>& tile, bool first, T scale, Side& side) const {
-      if (first) side.pivot = walker_.kernels_.pivot(tile, scale);
+      if (first) {
+        side.pivot = walker_.kernels_.pivot(tile, scale);
+        if (walker_.job_.powers) side.powers = empty_power_lanes();
+      }
       walker_.kernels_.observe(tile, scale, side.pivot, side.lanes);
       if (walker_.job_.powers) {
         walker_.kernels_.observe_powers(tile, static_cast<double>(scale),
-                                        static_cast<double>(side.pivot), side.powers);
+                                        static_cast<double>(side.pivot), *side.powers);
       }
     }
 

@@ -10,7 +10,7 @@ namespace varprop {
 // Constants of the reproducibility contract: they fix the order of every sum of moments.
 inline constexpr int kBlockColumns = 64;  // columns of one panel of weights and of one chunk
 inline constexpr int kGroupRows = 12;     // rows whose sums are kept in the chain's own dtype
-inline constexpr int kChunkRows = 120;    // rows that share a pivot and one accumulator
+inline constexpr int kChunkRows = 24;     // rows that share a pivot and one accumulator
 inline constexpr int kLanes = 16;  // partial sums per accumulator, whatever the vector's width
 
 // Rows of a panel; any value gives the same bits, this one keeps a panel in L1.

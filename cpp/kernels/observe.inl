@@ -35,10 +35,14 @@ inline void add_to(double* lanes, const Vec<T>* sums) {
 template <class T>
 T pivot(const Tile<T>& tile, T scale) {
   alignas(64) T numbers[kLanes] = {};
-  for (int j = 0; j < tile.columns; ++j) numbers[j % kLanes] += tile.data[j] * scale;
-  T sum = 0;
-  for (int lane = 0; lane < kLanes; ++lane) sum += numbers[lane];
-  return sum / static_cast<T>(tile.columns);
+  for (int j = 0; j < tile.columns; j += kLanes) {
+    const int count = tile.columns - j < kLanes ? tile.columns - j : kLanes;
+    for (int lane = 0; lane < count; ++lane) numbers[lane] += tile.data[j + lane] * scale;
+  }
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) numbers[lane] += numbers[lane + half];
+  }
+  return numbers[0] / static_cast<T>(tile.columns);
 }
 
 template <bool partial, class T>

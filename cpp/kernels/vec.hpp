@@ -59,7 +59,7 @@ inline To bits(From value) {
 
 template <class T>
 inline Vec<T> splat(T value) {
-  return Vec<T>{} + value;
+  return value - Vec<T>{};  // x - 0 is x, to the sign of zero
 }
 
 template <class T>

@@ -4,6 +4,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from varprop._draw import Draw
+from varprop.network import Operation
+
 __version__: str
 compiler: str
 openmp: int
@@ -18,12 +21,6 @@ def active_isa() -> str: ...
 def available_threads() -> int: ...
 def threefry(key: _Words, counter: _Words) -> list[int]: ...
 def activate(values: NDArray[Any], activation: int, parameter: float, derivative: bool) -> None: ...
-
-class Draw:
-    def __init__(
-        self, distribution: str, mean: float, std: float, low: float, high: float
-    ) -> None: ...
-
 def draw(
     draw: Draw,
     key: _Words,
@@ -35,27 +32,12 @@ def draw(
     threads: int,
 ) -> None: ...
 
-class Tensor:
-    def __init__(
-        self, source: str, draw: Draw, key: _Words, rms: float, given: NDArray[Any] | None
-    ) -> None: ...
-
-class Layer:
-    def __init__(
-        self,
-        fan_in: int,
-        width: int,
-        weight: Tensor,
-        bias: Tensor,
-        activation: int,
-        parameter: float,
-        homogeneous: bool,
-    ) -> None: ...
-
 class Simulation:
     def __init__(
         self,
-        layers: list[Layer],
+        operations: tuple[Operation, ...],
+        keys: list[_Words],
+        given: dict[int, NDArray[Any]],
         batch: int,
         inputs: NDArray[Any] | None,
         input_key: _Words,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterable
 
 from varprop._spec import integer
 
@@ -11,9 +12,13 @@ STREAM_VERSION = 1
 """Version of all draws: a published bit never changes without raising it."""
 
 _PERSON = f"varprop-{STREAM_VERSION}".encode()
+_WORDS = struct.Struct("<4I")
 
 
-def key(seed: int, name: str) -> tuple[int, int, int, int]:
+Key = tuple[int, int, int, int]
+
+
+def key(seed: int, name: str) -> Key:
     """Return BLAKE2b of the seed and the name as four words of 32 bits.
 
     Parameters
@@ -30,7 +35,16 @@ def key(seed: int, name: str) -> tuple[int, int, int, int]:
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a string, got {name!r}")
-    text = str(integer("seed", seed)).encode() + b"\0" + name.encode()
-    digest = hashlib.blake2b(text, digest_size=16, person=_PERSON).digest()
-    first, second, third, fourth = struct.unpack("<4I", digest)
-    return first, second, third, fourth
+    return keys(seed, [name])[0]
+
+
+def keys(seed: int, names: Iterable[str]) -> list[Key]:
+    """Return the keys of several tensors of one seed."""
+    prefix = str(integer("seed", seed)).encode() + b"\0"
+    start = hashlib.blake2b(prefix, digest_size=16, person=_PERSON)
+    found = []
+    for name in names:
+        state = start.copy()
+        state.update(name.encode())
+        found.append(_WORDS.unpack(state.digest()))
+    return found

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from varprop import _core, _memory, _spec, activations
-from varprop._draw import Draw
-from varprop._keys import key
+from varprop import _core, _memory, _spec
+from varprop._keys import key, keys
 from varprop._progress import progress_bar
 from varprop._statistics import COLLECTED, Observed
 from varprop._weights import dtype_name, thread_count, weights
-from varprop.initializers import Given, Law
-from varprop.network import Network
+from varprop.initializers import Given
+from varprop.network import Network, root_mean_square
 from varprop.run import Run
 
 __all__ = ["simulate"]
@@ -97,11 +95,13 @@ def simulate(
 
     def compiled(threads: int, by_trial: bool) -> _core.Simulation:
         return _core.Simulation(
-            layers=_layers(net, seed, kind),
+            operations=net.operations,
+            keys=keys(seed, net.parameter_names),
+            given=_given(net, kind),
             batch=batch,
             inputs=given,
             input_key=key(seed, "input"),
-            input_rms=1.0 if given is None else _rms(given),
+            input_rms=1.0 if given is None else root_mean_square(given),
             first_trial=first_trial,
             trials=trials,
             threads=threads,
@@ -127,7 +127,7 @@ def simulate(
             dtype=kind,
             threads=1,
         )
-        return matrix, _rms(matrix)
+        return matrix, root_mean_square(matrix)
 
     with progress_bar(progress) as report:
         observed = simulation.run(report, form)
@@ -174,50 +174,14 @@ def _checked(net: Network, inputs: ArrayLike, kind: str) -> NDArray[Any]:
     return cast
 
 
-def _rms(values: NDArray[Any]) -> float:
-    """Root mean square, of numbers up to the ends of the range."""
-    largest = float(np.max(np.abs(values)))
-    if largest == 0.0:
-        return 0.0
-    return largest * float(np.sqrt(np.mean(np.square(values / largest, dtype=np.float64))))
-
-
-def _layers(net: Network, seed: int, kind: str) -> list[_core.Layer]:
-    return [
-        _core.Layer(
-            fan_in=shape[0],
-            width=shape[1],
-            weight=_tensor(layer.weight, shape, f"{name}.weight", seed, kind),
-            bias=_tensor(layer.bias, shape[1:], f"{name}.bias", seed, kind),
-            activation=activations.NAMES.index(layer.activation.name),
-            parameter=layer.activation.parameter,
-            homogeneous=layer.activation.homogeneous,
-        )
-        for layer, shape, name in zip(net.layers, net.shapes, net.layer_names, strict=True)
-    ]
-
-
-def _tensor(
-    law: Law | None, shape: tuple[int, ...], name: str, seed: int, kind: str
-) -> _core.Tensor:
-    draw = None if law is None else law.compile(shape)
-    given = None
-    if law is None or draw == Draw("constant", 0.0):
-        source, rms = "absent", 0.0
-    elif isinstance(law, Given):
-        given = np.ascontiguousarray(law.array, dtype=kind)
-        source, rms = "given", _rms(given)
-    elif draw is None:
-        source, rms = "formed", 0.0
-    else:
-        source, rms = "drawn", draw.rms
-    words = key(seed, name) if source == "drawn" else (0, 0, 0, 0)
-    return _core.Tensor(source, _core_draw(draw or Draw("constant")), words, rms, given)
-
-
-@lru_cache(maxsize=64)
-def _core_draw(draw: Draw) -> _core.Draw:
-    return _core.Draw(*draw)
+def _given(net: Network, kind: str) -> dict[int, NDArray[Any]]:
+    """Return the given weights and biases by their positions in parameter_names."""
+    laws = (law for layer in net.layers for law in (layer.weight, layer.bias))
+    return {
+        position: np.ascontiguousarray(law.array, dtype=kind)
+        for position, law in enumerate(laws)
+        if isinstance(law, Given)
+    }
 
 
 def _observed(

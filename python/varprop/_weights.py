@@ -198,12 +198,11 @@ def _draw_region(
     if math.prod(sizes[:-1]) >= 2**33 or sizes[-1] >= 2**32:
         raise ValueError(f"shape must have under 2**33 rows and 2**32 columns, got {sizes}")
     *kernel, rows, columns = axes
-    law = _core.Draw(*draw)
     view = target if kind != "bfloat16" else target.view(np.uint16)
     whole = all(axis == (0, 1, size) for axis, size in zip(axes[:-1], sizes, strict=False))
     if kernel and whole and target.flags.c_contiguous:  # all rows of all matrices follow each other
         flat = view.reshape(-1, columns[2])
-        _core.draw(law, words, trial, (0, 1, len(flat)), columns, flat, kind, threads)
+        _core.draw(draw, words, trial, (0, 1, len(flat)), columns, flat, kind, threads)
         return
     for index in product(*(range(axis[2]) for axis in kernel)):
         first = 0
@@ -211,4 +210,4 @@ def _draw_region(
             first = first * size + start + step * position
         start, step, count = rows
         band = (first * sizes[-2] + start, step, count)
-        _core.draw(law, words, trial, band, columns, view[index], kind, threads)
+        _core.draw(draw, words, trial, band, columns, view[index], kind, threads)

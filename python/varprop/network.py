@@ -6,17 +6,49 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from varprop import _spec, activations, initializers
+from varprop._draw import Draw
 from varprop.activations import ActivationFunction
-from varprop.initializers import Law
+from varprop.initializers import Given, Law
 
 __all__ = ["Dense", "Network", "mlp"]
 
 LawLike = str | Law | ArrayLike
+
+
+class Parameter(NamedTuple):
+    """A tensor of weights or biases, compiled.
+
+    ========== ===============================================
+    ``absent`` zeros, or no such tensor
+    ``drawn``  number by number from `draw`
+    ``given``  an array
+    ``formed`` by the law, whole, anew in each trial
+    ========== ===============================================
+
+    `rms` is the root mean square of its numbers, where that is known before they are formed.
+    """
+
+    source: Literal["absent", "drawn", "given", "formed"]
+    draw: Draw
+    rms: float
+
+
+class Operation(NamedTuple):
+    """One layer, compiled: what the core does."""
+
+    fan_in: int
+    width: int
+    weight: Parameter
+    bias: Parameter
+    activation: int
+    parameter: float
+    homogeneous: bool
 
 
 def _size(value: object, argument: str) -> int:
@@ -154,6 +186,26 @@ class Network:
         widths = (self.inputs, *(layer.width for layer in self.layers))
         return tuple(pairwise(widths))
 
+    @cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        """The network as a flat list of what to do."""
+        return tuple(
+            Operation(
+                *shape,
+                _compile(layer.weight, shape),
+                _compile(layer.bias, shape[1:]),
+                activations.NAMES.index(layer.activation.name),
+                layer.activation.parameter,
+                layer.activation.homogeneous,
+            )
+            for layer, shape in zip(self.layers, self.shapes, strict=True)
+        )
+
+    @cached_property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of the weights and biases, two a layer: the names under which they are drawn."""
+        return tuple(f"{name}.{part}" for name in self.layer_names for part in ("weight", "bias"))
+
     def index(self, layer: str | int) -> int:
         """Return the position of a layer given by name or position."""
         if isinstance(layer, str):
@@ -179,6 +231,26 @@ class Network:
                 raise ValueError(f"layer kind must be 'dense', got {entry['kind']!r}")
             layers.append(Dense(**fields))
         return cls(description["inputs"], layers)
+
+
+def _compile(law: Law | None, shape: tuple[int, ...]) -> Parameter:
+    nothing = Draw("constant", 0.0)
+    draw = nothing if law is None else law.compile(shape)
+    if draw == nothing:
+        return Parameter("absent", nothing, 0.0)
+    if draw is not None:
+        return Parameter("drawn", draw, draw.rms)
+    if isinstance(law, Given):
+        return Parameter("given", nothing, root_mean_square(law.array))
+    return Parameter("formed", nothing, 0.0)
+
+
+def root_mean_square(values: NDArray[Any]) -> float:
+    """Return the root mean square of numbers up to the ends of their range."""
+    largest = float(np.max(np.abs(values)))
+    if largest == 0.0:
+        return 0.0
+    return largest * float(np.sqrt(np.mean(np.square(values / largest, dtype=np.float64))))
 
 
 def mlp(

@@ -1,0 +1,34 @@
+"""README's Python runs and prints what README shows."""
+
+import re
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+import varprop as vp
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_main_job_prints_what_the_readme_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = README.read_text()
+    blocks = re.findall(r"```(python)?\n(.*?)```", text, re.DOTALL)
+    code = "".join(block for kind, block in blocks if kind == "python")
+    report = next(block for kind, block in blocks if not kind and "typical trial" in block)
+    printed = StringIO()
+    with redirect_stdout(printed):
+        exec(compile(code, "README.md", "exec"), {})
+    assert printed.getvalue() == report
+    assert (tmp_path / "he_relu.png").stat().st_size > 10_000
+
+
+def test_the_readme_names_every_activation():
+    assert ", ".join(vp.activations.NAMES) in README.read_text().replace("\n", " ")
+
+
+@pytest.mark.parametrize("picture", re.findall(r"\]\((docs/images/.*?)\)", README.read_text()))
+def test_pictures_are_there(picture):
+    assert (README.parent / picture).exists()
