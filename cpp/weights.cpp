@@ -7,8 +7,20 @@
 
 #include "isa.hpp"
 
+#ifdef _OPENMP
+#  include <omp.h>
+#endif
+
 namespace varprop {
 namespace {
+
+bool is_calling_thread() {
+#ifdef _OPENMP
+  return omp_get_thread_num() == 0;
+#else
+  return true;
+#endif
+}
 
 double normal_cdf(double z) { return 0.5 * std::erfc(-z / std::sqrt(2.0)); }
 
@@ -169,7 +181,8 @@ void fill_rows(const Recipe<T>& recipe, const Rectangle& r, const Output& output
 }
 
 template <class T>
-void fill_region(const Recipe<T>& recipe, const Region& region, const Output& output, int threads) {
+void fill_region(const Recipe<T>& recipe, const Region& region, const Output& output, int threads,
+                 Watcher& watcher) {
   // Shares of about 2^16 numbers: bands of rows where there are enough, else pieces of columns.
   constexpr std::int64_t kShare = 1 << 16, kBand = 64;
   const std::int64_t band_columns = std::min(region.columns, kShare / kBand);
@@ -180,9 +193,11 @@ void fill_region(const Recipe<T>& recipe, const Region& region, const Output& ou
   auto* const data = static_cast<std::byte*>(output.data);
   [[maybe_unused]] const int team =
       static_cast<int>(std::min<std::int64_t>(threads, down * across));
+  Control control(watcher, down * across);
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(team)
   for (std::int64_t p = 0; p < down; ++p) {
     for (std::int64_t q = 0; q < across; ++q) {
+      if (control.stopped()) continue;
       const std::int64_t i0 = p * band_rows, i1 = std::min(region.rows, i0 + band_rows);
       const std::int64_t j0 = q * band_columns, j1 = std::min(region.columns, j0 + band_columns);
       const std::int64_t run = region.row_step == 1 ? i1 - i0 : 1;
@@ -192,20 +207,23 @@ void fill_region(const Recipe<T>& recipe, const Region& region, const Output& ou
                             region.column + j0 * region.column_step, j1 - j0, region.column_step},
                   output, data + i * output.row_stride + j0 * output.column_stride);
       }
+      control.step_done();
+      control.poll(is_calling_thread());
     }
   }
+  control.rethrow();
 }
 
 }  // namespace
 
 void fill(const Draw& draw, const Key& key, std::uint64_t trial, const Region& region,
-          const Output& output, int threads) {
+          const Output& output, int threads, Watcher& watcher) {
   if (region.rows == 0 || region.columns == 0) return;
   kernel_table();  // an unusable VARPROP_ISA is reported here, outside the threads
   if (output.type == OutputType::float64) {
-    fill_region(make_recipe<double>(draw, key, trial), region, output, threads);
+    fill_region(make_recipe<double>(draw, key, trial), region, output, threads, watcher);
   } else {
-    fill_region(make_recipe<float>(draw, key, trial), region, output, threads);
+    fill_region(make_recipe<float>(draw, key, trial), region, output, threads, watcher);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "control.hpp"
 #include "kernels/kernels.hpp"
 #include "network.hpp"
 
@@ -28,6 +29,8 @@ struct Output {
   std::ptrdiff_t row_stride, column_stride;
 };
 
-void fill(const Draw&, const Key&, std::uint64_t trial, const Region&, const Output&, int threads);
+// Draws a region. Throws what the watcher throws; a stopped region is left half drawn.
+void fill(const Draw&, const Key&, std::uint64_t trial, const Region&, const Output&, int threads,
+          Watcher&);
 
 }  // namespace varprop

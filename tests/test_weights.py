@@ -1,6 +1,11 @@
 """Weights: the contract of reproducibility, regions, dtypes, buffers, errors."""
 
 import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -237,3 +242,27 @@ def test_too_large_is_refused_before_allocating():
         vp.weights((10**6, 10**6), "normal")
     # ... while a part of the same matrix is no trouble.
     assert vp.weights((10**6, 10**6), "normal", region=(slice(0, 2), slice(0, 2))).shape == (2, 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_interrupt_stops_a_long_draw(threads):
+    code = f"""
+    import numpy as np, time, varprop as vp
+    out = np.zeros((30_000, 30_000), np.float32)  # untouched pages: no memory
+    tile = np.lib.stride_tricks.as_strided(out, (3_000_000, 30_000), (0, 4))
+    print("ready", flush=True)
+    try:
+        vp.weights(tile.shape, "normal", out=tile, threads={threads})
+    except KeyboardInterrupt:
+        print("interrupted", time.monotonic(), flush=True)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.4)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        word, when = process.stdout.readline().split()
+        assert word == "interrupted"
+        assert float(when) - sent < 0.5

@@ -14,18 +14,13 @@
 namespace varprop {
 namespace {
 
-// Python's side of a run: signals and progress, and matrices that only NumPy can form.
+// Python's side of a run: matrices that only NumPy can form.
 class PythonHost : public Host {
  public:
   PythonHost(py::object progress, py::object form)
-      : progress_(std::move(progress)), form_(std::move(form)) {}
+      : watcher_(std::move(progress)), form_(std::move(form)) {}
 
-  bool poll(double fraction_done) override {
-    const py::gil_scoped_acquire locked;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    if (!progress_.is_none()) progress_(fraction_done);
-    return false;
-  }
+  bool poll(double fraction_done) override { return watcher_.poll(fraction_done); }
 
   Formed form(std::size_t layer, std::uint64_t trial) override {
     const py::gil_scoped_acquire locked;
@@ -39,7 +34,8 @@ class PythonHost : public Host {
   }
 
  private:
-  py::object progress_, form_;
+  PythonWatcher watcher_;
+  py::object form_;
 };
 
 py::array_t<double> matrix(std::int64_t trials, std::size_t layers) {

@@ -19,6 +19,14 @@ OutputType output_type(const std::string& name) {
   throw py::value_error("dtype must be float32, float64, float16 or bfloat16, got " + name);
 }
 
+class Interruptible : public Watcher {
+ public:
+  bool poll(double fraction_done) override { return watcher_.poll(fraction_done); }
+
+ private:
+  PythonWatcher watcher_{py::none()};
+};
+
 void draw_into(const DrawTuple& draw, const Key& key, std::uint64_t trial, const Axis& rows,
                const Axis& columns, py::array out, const std::string& dtype, int threads) {
   const OutputType type = output_type(dtype);
@@ -30,10 +38,11 @@ void draw_into(const DrawTuple& draw, const Key& key, std::uint64_t trial, const
     throw py::value_error("out does not fit the region and dtype");
   }
   const Output output{out.mutable_data(), type, out.strides(0), out.strides(1)};
+  Interruptible watcher;
   {
     const py::gil_scoped_release unlocked;
     fill(make_draw(draw), key, trial, {row, row_step, row_count, column, column_step, column_count},
-         output, threads);
+         output, threads, watcher);
   }
 }
 

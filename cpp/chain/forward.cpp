@@ -2,15 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
-#include <exception>
 #include <limits>
-#include <mutex>
 #include <optional>
 #include <vector>
 
 #include "chain/buffer.hpp"
+#include "control.hpp"
 #include "isa.hpp"
 #include "moments.hpp"
 #include "weights.hpp"
@@ -69,52 +67,6 @@ struct Plan {
   std::int64_t blocks = 1,
                row_chunks = 1;  // the layer's chunks: blocks of columns times chunks of rows
   bool by_rows = false;  // do members own rows, and draw all weights each, or share the columns?
-};
-
-// Reports progress, and remembers whether to stop and why.
-class Control {
- public:
-  Control(Host& host, std::int64_t total) : host_(host), total_(static_cast<double>(total)) {}
-
-  bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
-  void layer_done() { done_.fetch_add(1, std::memory_order_relaxed); }
-
-  // Cheap enough to call between panels; only the calling thread asks the host.
-  void poll(bool calling_thread) {
-    if (!calling_thread) return;
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_ < std::chrono::milliseconds(50)) return;
-    last_ = now;
-    guard([&] {
-      if (host_.poll(static_cast<double>(done_.load(std::memory_order_relaxed)) / total_)) stop();
-    });
-  }
-
-  // Runs what may throw; an exception stops the run and is thrown again by rethrow().
-  template <class Action>
-  void guard(Action action) {
-    try {
-      action();
-    } catch (...) {
-      const std::lock_guard lock(mutex_);
-      if (!error_) error_ = std::current_exception();
-      stop();
-    }
-  }
-  void rethrow() const {
-    if (error_) std::rethrow_exception(error_);
-  }
-
- private:
-  void stop() { stopped_.store(true, std::memory_order_relaxed); }
-
-  Host& host_;
-  double total_;
-  std::atomic<std::int64_t> done_{0};
-  std::atomic<bool> stopped_{false};
-  std::mutex mutex_;
-  std::exception_ptr error_;
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
 // What the members of a team share while they run one trial together.
@@ -323,7 +275,7 @@ class Walker {
       if ((!finite || plan.underflow) && results_.out_of_range[trial_] < 0) {
         results_.out_of_range[trial_] = static_cast<std::int64_t>(l);
       }
-      control_.layer_done();
+      control_.step_done();
     }
     const double second = whole.act.m2 / whole.act.count + whole.act.mean * whole.act.mean;
     return {plan.out, plan.out_stride, std::ldexp(std::sqrt(second), plan.act_unit), plan.exponent};

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "control.hpp"
 #include "network.hpp"
 
 namespace varprop {
@@ -15,12 +16,9 @@ struct Formed {
   double rms = 0;
 };
 
-// What the chain asks of whoever called it; all but poll may come from any thread.
-class Host {
+// What the chain asks of whoever called it; form may be called from any thread.
+class Host : public Watcher {
  public:
-  virtual ~Host() = default;
-  // Called now and then on the calling thread; true asks the run to stop.
-  virtual bool poll(double fraction_done) = 0;
   // The weights of a layer whose law is formed whole.
   virtual Formed form(std::size_t layer, std::uint64_t trial) = 0;
 };
