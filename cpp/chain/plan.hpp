@@ -1,0 +1,55 @@
+// What one layer does in one trial: scales, recipes and chunks, decided from the signal that
+// enters.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "network.hpp"
+#include "weights.hpp"
+
+namespace varprop {
+
+inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Numbers between two rows of X: whole vectors, and no power of two, which would crowd a cache set.
+inline std::int64_t row_stride(std::int64_t width) {
+  return divide_up(width, kLanes) * kLanes + (width % 512 == 0 ? kLanes : 0);
+}
+
+// A matrix X of numbers in T: true values are x * 2^exponent, their root mean square rms *
+// 2^exponent.
+template <class T>
+struct Signal {
+  const T* x;
+  std::int64_t stride;
+  double rms;
+  int exponent;
+};
+
+// Weights that are there as a matrix, given or formed; null for those drawn.
+template <class T>
+struct Matrix {
+  const T* numbers;
+  double rms;
+};
+
+template <class T>
+struct Plan {
+  const Layer& layer;
+  Signal<T> in;
+  Matrix<T> matrix;
+  std::int64_t blocks, row_chunks;     // the layer's chunks: blocks of columns times chunks of rows
+  int exponent = 0;                    // of the output
+  int pre_unit = 0, act_unit = 0;      // moments are taken in units of 2^unit ...
+  T pre_scale = 1, act_scale = 1;      // ... that is, of numbers times 2^-unit
+  bool underflow = false;              // numbers too small for T, which may not be rescaled
+  Recipe<T> weight{}, bias{};          // of numbers in the scale of the output
+  T weight_scale = 1, bias_scale = 1;  // the same for given numbers
+};
+
+template <class T>
+Plan<T> make_plan(const Layer&, const Signal<T>& in, const Matrix<T>&, std::int64_t batch,
+                  std::uint64_t trial);
+
+}  // namespace varprop
