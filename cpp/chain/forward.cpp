@@ -25,8 +25,8 @@ template <class T>
 struct Shared {
   Buffer<T> x[2];
   std::vector<Chunk> chunks[2];  // by the layer's parity: one barrier a layer is enough
-  std::vector<std::atomic<std::int64_t>> next_task;  // for the inputs, and for each layer
   Formed formed;
+  Team team;  // the inputs are step 0, the layers follow
 };
 
 template <class T>
@@ -53,7 +53,7 @@ template <class T>
 class Walker {
  public:
   Walker(const Job& job, Host& host, const Results& results, Control& control, Shared<T>& shared,
-         Panel<T>& panel, const Member& member)
+         Panel<T>& panel, Member& member)
       : job_(job),
         host_(host),
         results_(results),
@@ -62,14 +62,16 @@ class Walker {
         panel_(panel),
         member_(member) {}
 
-  void run(std::int64_t trial) {
+  // False where the team has left.
+  bool run(std::int64_t trial) {
     trial_ = trial;
     if (member_.first()) results_.out_of_range[trial] = -1;
     member_.begin();
     Signal<T> signal = inputs();
-    for (std::size_t l = 0; l < job_.network.layers.size() && !member_.may_leave(); ++l) {
+    for (std::size_t l = 0; l < job_.network.layers.size() && !member_.leaving(); ++l) {
       signal = step(l, signal);
     }
+    return !member_.leaving();
   }
 
  private:
@@ -89,7 +91,7 @@ class Walker {
       const std::int64_t rows = std::min<std::int64_t>(kChunkRows, job_.batch - row);
       kernels_.draw(recipe, Rectangle{row, rows, 0, features, 1}, x + row * stride, stride, true);
     });
-    member_.barrier();
+    member_.end(0);
     return {x, stride, 1.0, 0};
   }
 
@@ -124,10 +126,14 @@ class Walker {
       member_.share(l + 1, plan.blocks,
                     [&](std::int64_t block) { run(block, 0, plan.row_chunks); });
     }
-    member_.barrier();
+    member_.end(l + 1);
     Chunk whole;
     for (std::int64_t c = 0; c < plan.blocks * plan.row_chunks; ++c) {
       whole.merge(chunks[static_cast<std::size_t>(c)]);
+    }
+    if (plan.linear) {
+      whole.act = whole.pre;
+      whole.act_powers = whole.pre_powers;
     }
     if (member_.first()) {
       record(l, plan, whole);
@@ -200,7 +206,7 @@ class Walker {
   Control& control_;
   Shared<T>& shared_;
   Panel<T>& panel_;
-  const Member& member_;
+  Member& member_;
   const Kernels<T>& kernels_ = kernels<T>();
   std::int64_t trial_ = 0;
 };
@@ -232,12 +238,12 @@ bool forward(const Job& job, Host& host, const Results& results) {
   Control control(host, job.trials * static_cast<std::int64_t>(job.network.layers.size()));
   const Size<T> size(job);
   std::vector<Shared<T>> shared(static_cast<std::size_t>(plan.teams()));
-  for (Shared<T>& team : shared) {
+  for (Shared<T>& own : shared) {
     for (int side = 0; side < 2; ++side) {
-      team.x[side] = make_buffer<T>(size.numbers);
-      team.chunks[side].resize(size.chunks);
+      own.x[side] = make_buffer<T>(size.numbers);
+      own.chunks[side].resize(size.chunks);
     }
-    team.next_task = std::vector<std::atomic<std::int64_t>>(job.network.layers.size() + 1);
+    own.team.next_task = std::vector<std::atomic<std::int64_t>>(job.network.layers.size() + 1);
   }
   const auto panels = std::make_unique<Panel<T>[]>(static_cast<std::size_t>(plan.threads));
 #pragma omp parallel num_threads(plan.threads) if (plan.threads > 1)
@@ -250,16 +256,18 @@ bool forward(const Job& job, Host& host, const Results& results) {
     Panel<T>& panel = panels[static_cast<std::size_t>(thread)];
     if (plan.alone > 0) {
       Shared<T>& own = shared[static_cast<std::size_t>(thread)];
-      const Member member(own.next_task, control, 0, 1, thread == 0);
+      Member member(own.team, control, 0, 1, thread == 0);
       Walker<T> walker(job, host, results, control, own, panel, member);
 #pragma omp for schedule(dynamic)
       for (std::int64_t trial = 0; trial < plan.alone; ++trial) {
         if (!control.stopped()) walker.run(trial);
       }
     }
-    const Member member(shared[0].next_task, control, thread, threads, thread == 0);
+    Member member(shared[0].team, control, thread, threads, thread == 0);
     Walker<T> walker(job, host, results, control, shared[0], panel, member);
-    for (std::int64_t trial = plan.alone; trial < job.trials; ++trial) walker.run(trial);
+    for (std::int64_t trial = plan.alone; trial < job.trials; ++trial) {
+      if (!walker.run(trial)) break;
+    }
   }
   control.rethrow();
   return !control.stopped();

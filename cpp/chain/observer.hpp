@@ -13,10 +13,11 @@ struct Chunk {
   Moments pre, act;
   Moments pre_powers, act_powers;  // with third and fourth moments and extremes, where asked for
 
+  // Those of a linear layer's activations are not kept chunk by chunk.
   void merge(const Chunk& other) {
     pre.merge(other.pre);
-    act.merge(other.act);
     pre_powers.merge(other.pre_powers);
+    act.merge(other.act);
     act_powers.merge(other.act_powers);
   }
 };
@@ -24,20 +25,19 @@ struct Chunk {
 template <class T>
 class Observer {
  public:
-  Observer(const Plan<T>& plan, bool powers)
-      : plan_(plan), powers_(powers), linear_(plan.layer.activation == 0) {}
+  Observer(const Plan<T>& plan, bool powers) : plan_(plan), powers_(powers) {}
 
   // Turns a tile of pre-activations into activations. The first tile of a chunk sets the pivots.
   void finish(const Tile<T>& tile) {
     pre_.add(tile, plan_.pre_scale, powers_);
-    if (linear_) return;
+    if (plan_.linear) return;
     kernels<T>().activate(plan_.layer.activation, static_cast<T>(plan_.layer.parameter), tile);
     act_.add(tile, plan_.act_scale, powers_);
   }
 
   void write(Chunk& chunk) const {
     pre_.write(chunk.pre, chunk.pre_powers);
-    (linear_ ? pre_ : act_).write(chunk.act, chunk.act_powers);
+    act_.write(chunk.act, chunk.act_powers);
   }
 
  private:
@@ -61,13 +61,15 @@ class Observer {
     }
 
     void write(Moments& moments, Moments& powers) const {
+      moments = powers = Moments();
+      if (count == 0) return;
       moments = from_sums(count, static_cast<double>(pivot), lanes);
       if (power_lanes) powers = from_sums(count, static_cast<double>(pivot), *power_lanes);
     }
   };
 
   const Plan<T>& plan_;
-  bool powers_, linear_;
+  bool powers_;
   Side pre_, act_;
 };
 

@@ -45,7 +45,8 @@ Plan<T> make_plan(const Layer& layer, const Signal<T>& in, const Matrix<T>& matr
                .in = in,
                .matrix = matrix,
                .blocks = divide_up(layer.width, kBlockColumns),
-               .row_chunks = divide_up(batch, kChunkRows)};
+               .row_chunks = divide_up(batch, kChunkRows),
+               .linear = layer.activation == 0};
   if (layer.homogeneous) {
     // The output may have any scale: about 1 is best. Weights and biases are drawn at that scale.
     plan.exponent = in.exponent + exponent_of(predicted);

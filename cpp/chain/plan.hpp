@@ -40,6 +40,7 @@ struct Plan {
   Signal<T> in;
   Matrix<T> matrix;
   std::int64_t blocks, row_chunks;     // the layer's chunks: blocks of columns times chunks of rows
+  bool linear;                         // activations are the pre-activations
   int exponent = 0;                    // of the output
   int pre_unit = 0, act_unit = 0;      // moments are taken in units of 2^unit ...
   T pre_scale = 1, act_scale = 1;      // ... that is, of numbers times 2^-unit

@@ -10,12 +10,17 @@
 
 namespace varprop {
 
+// What the members of a team share: how many tasks of each step are given out, whether to leave.
+struct Team {
+  std::vector<std::atomic<std::int64_t>> next_task;
+  bool leave[2] = {false, false};  // by the step's parity: nobody is more than one step behind
+};
+
 // One member's view of its team. All that depends on several members' work comes after a barrier.
 class Member {
  public:
-  Member(std::vector<std::atomic<std::int64_t>>& next_task, Control& control, int index, int count,
-         bool calling_thread)
-      : next_task_(next_task),
+  Member(Team& team, Control& control, int index, int count, bool calling_thread)
+      : team_(team),
         control_(control),
         index_(index),
         count_(count),
@@ -34,7 +39,7 @@ class Member {
   // Begins a trial: no task of any step has been given out.
   void begin() const {
     if (first()) {
-      for (auto& next : next_task_) next.store(0, std::memory_order_relaxed);
+      for (auto& next : team_.next_task) next.store(0, std::memory_order_relaxed);
     }
     barrier();
   }
@@ -43,23 +48,28 @@ class Member {
   template <class Action>
   void share(std::size_t step, std::int64_t tasks, Action action) const {
     while (!control_.stopped()) {
-      const std::int64_t task = next_task_[step].fetch_add(1, std::memory_order_relaxed);
+      const std::int64_t task = team_.next_task[step].fetch_add(1, std::memory_order_relaxed);
       if (task >= tasks) return;
       action(task);
       poll();
     }
   }
 
+  // Ends a step: every member has done its part, or all agree to leave.
+  void end(std::size_t step) {
+    if (first()) team_.leave[step % 2] = control_.stopped();
+    barrier();
+    leaving_ = team_.leave[step % 2];
+  }
+  bool leaving() const { return leaving_; }
+
   void poll() const { control_.poll(calling_thread_); }
 
-  // A team of several walks on to its barriers.
-  bool may_leave() const { return count_ == 1 && control_.stopped(); }
-
  private:
-  std::vector<std::atomic<std::int64_t>>& next_task_;
+  Team& team_;
   Control& control_;
   int index_, count_;
-  bool calling_thread_;
+  bool calling_thread_, leaving_ = false;
 };
 
 // First whole rounds of one trial a thread, then the rest one by one, by all threads together.

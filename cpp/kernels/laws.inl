@@ -124,13 +124,13 @@ template <class T>
 using Block = Vec<T>[kBlockRows<T>][kHalves<T>];
 
 template <Law law, class T>
-inline void draw_block(const Recipe<T>& recipe, Vec<std::uint32_t> column, Vec<std::uint32_t> group,
-                       Block<T>& block) {
+inline void draw_block(const Recipe<T>& recipe, const KeySchedule& key, Vec<std::uint32_t> column,
+                       Vec<std::uint32_t> group, Block<T>& block) {
   Vec<UInt<T>> words[kBlockRows<T>][kHalves<T>] = {};
   if constexpr (law != Law::constant) {
     Vec<std::uint32_t> x[4] = {column, group, splat(static_cast<std::uint32_t>(recipe.trial)),
                                splat(static_cast<std::uint32_t>(recipe.trial >> 32))};
-    threefry(recipe.key, x);
+    threefry(key, x);
     for (int row = 0; row < kBlockRows<T>; ++row) {
       for (int half = 0; half < kHalves<T>; ++half) {
         if constexpr (sizeof(T) == 4) {
@@ -163,6 +163,7 @@ inline void draw_block(const Recipe<T>& recipe, Vec<std::uint32_t> column, Vec<s
 template <Law law, class T>
 void draw_rows(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrdiff_t stride,
                bool padded) {
+  const KeySchedule key(recipe.key);
   const auto step = static_cast<std::uint32_t>(r.column_step);
   const Vec<std::uint32_t> first =
       static_cast<std::uint32_t>(r.column) + iota<std::uint32_t>() * step;
@@ -175,7 +176,7 @@ void draw_rows(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrdiff
     Vec<std::uint32_t> column = first;
     for (std::int64_t j = 0; j < r.columns; j += kBlockWidth, column += kBlockWidth * step) {
       Block<T> block;
-      draw_block<law, T>(recipe, column, splat(static_cast<std::uint32_t>(group)), block);
+      draw_block<law, T>(recipe, key, column, splat(static_cast<std::uint32_t>(group)), block);
       const std::int64_t left = r.columns - j;
       if (left >= kBlockWidth || padded) {
         for (int row = from; row < to; ++row) {
@@ -224,14 +225,15 @@ inline void store_interleaved(const Block<T>& block, T* out) {
 template <Law law, class T>
 void draw_columns(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrdiff_t stride) {
   constexpr int run = kBlockRows<T> * kBlockWidth;  // consecutive rows of one block
+  const KeySchedule key(recipe.key);
   const std::int64_t end = r.row + r.rows;
   for (std::int64_t j = 0; j < r.columns; ++j) {
     const auto column = splat(static_cast<std::uint32_t>(r.column + j * r.column_step));
     const std::int64_t start = r.row / kBlockRows<T>;
     for (std::int64_t group = start; group * kBlockRows<T> < end; group += kBlockWidth) {
       Block<T> block;
-      draw_block<law, T>(recipe, column, static_cast<std::uint32_t>(group) + iota<std::uint32_t>(),
-                         block);
+      draw_block<law, T>(recipe, key, column,
+                         static_cast<std::uint32_t>(group) + iota<std::uint32_t>(), block);
       const std::int64_t top = group * kBlockRows<T>;
       T* const to = out + j * stride + (top - r.row);
       if (top >= r.row && top + run <= end) {

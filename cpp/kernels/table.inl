@@ -24,7 +24,7 @@ void threefry_words(const std::uint32_t key[4], const std::uint32_t counter[4],
                     std::uint32_t out[4]) {
   Vec<std::uint32_t> x[4];
   for (int i = 0; i < 4; ++i) x[i] = splat(counter[i]);
-  threefry(key, x);
+  threefry(KeySchedule(key), x);
   for (int i = 0; i < 4; ++i) out[i] = x[i][0];
 }
 

@@ -6,19 +6,30 @@
 
 namespace {
 
-template <class Word>
-inline Word rotate_left(Word x, int count) {
+inline Vec<std::uint32_t> rotate_left(Vec<std::uint32_t> x, int count) {
   return (x << count) | (x >> (32 - count));
 }
 
-// Word is a 32-bit word or a vector of them; counter becomes the output.
-template <class Word>
-inline void threefry(const std::uint32_t key[4], Word (&x)[4]) {
-  const std::uint32_t schedule[5] = {key[0], key[1], key[2], key[3],
-                                     0x1bd11bda ^ key[0] ^ key[1] ^ key[2] ^ key[3]};
+// The key as the rounds add it to the counter: before the first, and after every fourth.
+struct KeySchedule {
+  Vec<std::uint32_t> injections[6][4];
+
+  explicit KeySchedule(const std::uint32_t key[4]) {
+    const std::uint32_t words[5] = {key[0], key[1], key[2], key[3],
+                                    0x1bd11bda ^ key[0] ^ key[1] ^ key[2] ^ key[3]};
+    for (std::uint32_t step = 0; step < 6; ++step) {
+      for (std::uint32_t i = 0; i < 4; ++i) {
+        injections[step][i] = splat(words[(step + i) % 5] + (i == 3 ? step : 0));
+      }
+    }
+  }
+};
+
+// Turns counters into random words.
+inline void threefry(const KeySchedule& key, Vec<std::uint32_t> (&x)[4]) {
   constexpr int kRotations[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5},
                                     {6, 20},  {17, 11}, {25, 10}, {18, 20}};
-  for (int i = 0; i < 4; ++i) x[i] += schedule[i];
+  for (int i = 0; i < 4; ++i) x[i] += key.injections[0][i];
 #pragma GCC unroll 20
   for (int round = 0; round < 20; ++round) {
     const int odd = 2 * (round % 2);  // the second words trade places every round
@@ -28,10 +39,7 @@ inline void threefry(const std::uint32_t key[4], Word (&x)[4]) {
     x[2] += x[3 - odd];
     x[3 - odd] = rotate_left(x[3 - odd], r[1]) ^ x[2];
     if (round % 4 == 3) {
-      const int step = round / 4 + 1;
-      for (int i = 0; i < 4; ++i) {
-        x[i] += schedule[(step + i) % 5] + (i == 3 ? static_cast<std::uint32_t>(step) : 0u);
-      }
+      for (int i = 0; i < 4; ++i) x[i] += key.injections[round / 4 + 1][i];
     }
   }
 }
