@@ -244,6 +244,19 @@ def test_too_large_is_refused_before_allocating():
     assert vp.weights((10**6, 10**6), "normal", region=(slice(0, 2), slice(0, 2))).shape == (2, 2)
 
 
+@pytest.mark.parametrize("kernel", [(), (2, 2)])
+def test_progress_is_reported(kernel):
+    # 10^9 numbers into one row, again and again: much work, little memory.
+    shape = (*kernel, 40_000 // 4 ** bool(kernel), 25_000)
+    row = np.zeros(shape[-1], np.float32)
+    out = np.lib.stride_tricks.as_strided(row, shape, (*(0 for _ in shape[1:]), 4))
+    seen = []
+    vp.weights(shape, "normal", out=out, progress=seen.append)
+    assert seen
+    assert seen == sorted(seen)
+    assert all(0 <= done <= 1 for done in seen)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_interrupt_stops_a_long_draw(threads):
     code = f"""

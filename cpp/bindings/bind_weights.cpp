@@ -2,6 +2,7 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <utility>
 
 #include "bindings/bindings.hpp"
 #include "weights.hpp"
@@ -19,16 +20,18 @@ OutputType output_type(const std::string& name) {
   throw py::value_error("dtype must be float32, float64, float16 or bfloat16, got " + name);
 }
 
-class Interruptible : public Watcher {
+class DrawWatcher : public Watcher {
  public:
+  explicit DrawWatcher(py::object progress) : watcher_(std::move(progress)) {}
   bool poll(double fraction_done) override { return watcher_.poll(fraction_done); }
 
  private:
-  PythonWatcher watcher_{py::none()};
+  PythonWatcher watcher_;
 };
 
 void draw_into(const DrawTuple& draw, const Key& key, std::uint64_t trial, const Axis& rows,
-               const Axis& columns, py::array out, const std::string& dtype, int threads) {
+               const Axis& columns, py::array out, const std::string& dtype, int threads,
+               py::object progress) {
   const OutputType type = output_type(dtype);
   const py::ssize_t size = type == OutputType::float64 ? 8 : type == OutputType::float32 ? 4 : 2;
   const auto [row, row_step, row_count] = rows;
@@ -38,7 +41,7 @@ void draw_into(const DrawTuple& draw, const Key& key, std::uint64_t trial, const
     throw py::value_error("out does not fit the region and dtype");
   }
   const Output output{out.mutable_data(), type, out.strides(0), out.strides(1)};
-  Interruptible watcher;
+  DrawWatcher watcher(std::move(progress));
   {
     const py::gil_scoped_release unlocked;
     fill(make_draw(draw), key, trial, {row, row_step, row_count, column, column_step, column_count},
@@ -61,7 +64,8 @@ Draw make_draw(const DrawTuple& fields) {
 
 void bind_weights(py::module_& m) {
   m.def("draw", &draw_into, py::arg("draw"), py::arg("key"), py::arg("trial"), py::arg("rows"),
-        py::arg("columns"), py::arg("out"), py::arg("dtype"), py::arg("threads"));
+        py::arg("columns"), py::arg("out"), py::arg("dtype"), py::arg("threads"),
+        py::arg("progress"));
 }
 
 }  // namespace varprop

@@ -30,6 +30,7 @@ def draw(
     out: NDArray[Any],
     dtype: str,
     threads: int,
+    progress: Callable[[float], object] | None,
 ) -> None: ...
 
 class Simulation:

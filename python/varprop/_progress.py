@@ -25,7 +25,7 @@ def progress_bar(progress: bool | Report) -> Iterator[Report | None]:
 
         start = time.monotonic()
         with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("simulating", total=1.0, visible=False)
+            task = bar.add_task("working", total=1.0, visible=False)
 
             def report(done: float) -> None:
                 visible = time.monotonic() - start > PATIENCE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -13,6 +14,7 @@ from varprop import _core, _memory, _spec, initializers
 from varprop._draw import Draw
 from varprop._extras import require
 from varprop._keys import key
+from varprop._progress import Report, progress_bar
 from varprop.initializers import Law
 
 Axis = tuple[int, int, int]  # start, step, count
@@ -31,6 +33,7 @@ def weights(
     region: slice | tuple[slice, ...] | None = None,
     out: NDArray[Any] | None = None,
     threads: int | None = None,
+    progress: bool | Report = False,
 ) -> NDArray[Any]:
     """Draw the weights of one tensor.
 
@@ -58,6 +61,8 @@ def weights(
         Filled in place, C-contiguous or strided; of the region's shape and the dtype.
     threads : int, optional
         By default as many as there are cores.
+    progress : bool or callable
+        A bar on the terminal, or a function of the fraction done.
 
     Returns
     -------
@@ -95,7 +100,8 @@ def weights(
     count = thread_count(threads)
     target = _output(out, tuple(axis[2] for axis in axes), kind)
     if draw is not None:
-        _draw_region(draw, words, trial, sizes, axes, target, kind, count)
+        with progress_bar(progress) as report:
+            _draw_region(draw, words, trial, sizes, axes, target, kind, count, report)
         return target
     _memory.require(4 * 8 * math.prod(sizes), f"a tensor of shape {sizes} formed whole")
 
@@ -190,6 +196,7 @@ def _draw_region(
     target: NDArray[Any],
     kind: str,
     threads: int,
+    report: Report | None,
 ) -> None:
     """Draw a region matrix by matrix; the last axis holds the columns, all others are rows."""
     if len(sizes) < 2:  # a vector is one column
@@ -202,12 +209,18 @@ def _draw_region(
     whole = all(axis == (0, 1, size) for axis, size in zip(axes[:-1], sizes, strict=False))
     if kernel and whole and target.flags.c_contiguous:  # all rows of all matrices follow each other
         flat = view.reshape(-1, columns[2])
-        _core.draw(draw, words, trial, (0, 1, len(flat)), columns, flat, kind, threads)
+        _core.draw(draw, words, trial, (0, 1, len(flat)), columns, flat, kind, threads, report)
         return
-    for index in product(*(range(axis[2]) for axis in kernel)):
+    matrices = math.prod(axis[2] for axis in kernel)
+    for done, index in enumerate(product(*(range(axis[2]) for axis in kernel))):
         first = 0
         for position, (start, step, _), size in zip(index, kernel, sizes, strict=False):
             first = first * size + start + step * position
         start, step, count = rows
         band = (first * sizes[-2] + start, step, count)
-        _core.draw(draw, words, trial, band, columns, view[index], kind, threads)
+        part = None if report is None else partial(_report_part, report, done, matrices)
+        _core.draw(draw, words, trial, band, columns, view[index], kind, threads, part)
+
+
+def _report_part(report: Report, done: int, parts: int, fraction: float) -> None:
+    report((done + fraction) / parts)

@@ -175,6 +175,7 @@ def weights(
         trial=trial,
         dtype=dtype,
         threads=threads,
+        progress=sys.stdout.isatty(),
     )
     with _files.atomic(output) as file:
         np.save(file, array if dtype != "bfloat16" else array.view(np.uint16))
