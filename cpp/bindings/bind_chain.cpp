@@ -163,13 +163,19 @@ void activate(py::array_t<T, py::array::c_style> values, int activation, double 
               bool derivative) {
   T* const data = values.mutable_data();
   const auto& kernel = kernels<T>();
-  const auto apply = derivative ? kernel.differentiate : kernel.activate;
-  alignas(64) T part[kBlockColumns];
+  alignas(64) T part[kBlockColumns], ones[kBlockColumns];
   for (py::ssize_t i = 0; i < values.size(); i += kBlockColumns) {
     const auto count = std::min<py::ssize_t>(kBlockColumns, values.size() - i);
     std::fill(std::copy_n(data + i, count, part), part + kBlockColumns, T{0});
-    apply(activation, static_cast<T>(parameter), {part, kBlockColumns, 1, kBlockColumns});
-    std::copy_n(part, count, data + i);
+    const Tile<T> x{part, kBlockColumns, 1, kBlockColumns},
+        g{ones, kBlockColumns, 1, kBlockColumns};
+    if (derivative) {
+      std::fill_n(ones, kBlockColumns, T{1});
+      kernel.backpropagate(activation, static_cast<T>(parameter), x, g);
+    } else {
+      kernel.activate(activation, static_cast<T>(parameter), x);
+    }
+    std::copy_n(derivative ? ones : part, count, data + i);
   }
 }
 

@@ -163,8 +163,8 @@ class Walker {
         for (std::int64_t i = c * kChunkRows; i < end; i += kGroupRows) {
           const auto rows = static_cast<int>(std::min<std::int64_t>(kGroupRows, end - i));
           const Tile<T> tile{out + i * stride + column, stride, rows, static_cast<int>(columns)};
-          kernels_.multiply(plan.in.x + i * plan.in.stride + k, plan.in.stride, weights,
-                            static_cast<int>(depth), k == 0, bias, tile);
+          kernels_.multiply({plan.in.x + i * plan.in.stride + k, plan.in.stride, 1}, weights,
+                            kBlockColumns, static_cast<int>(depth), k == 0, bias, tile);
           if (k + depth == fan_in) observer.finish(tile);
         }
         if (k + depth == fan_in) observer.write(chunks[c]);

@@ -228,36 +228,42 @@ struct SquaredRelu {
   static Vec<T> derivative(Vec<T> x, T) { return 2 * greater<T>(x, zero<T>()); }
 };
 
-template <class T, class Function>
-inline void apply(const Tile<T>& tile, Function function) {
+template <class T>
+using Map = void (*)(T parameter, const Tile<T>& x);
+template <class T>
+using ChainRule = void (*)(T parameter, const Tile<T>& y, const Tile<T>& gradient);
+
+template <class T, class Activation>
+void map_value(T parameter, const Tile<T>& tile) {
   for (int row = 0; row < tile.rows; ++row) {
     T* const x = tile.data + row * tile.stride;
-    for (int j = 0; j < tile.columns; j += kWidth<T>) store(x + j, function(load(x + j)));
+    for (int j = 0; j < tile.columns; j += kWidth<T>) {
+      store(x + j, Activation::value(load(x + j), parameter));
+    }
+  }
+}
+
+template <class T, class Activation>
+void multiply_by_derivative(T parameter, const Tile<T>& tile, const Tile<T>& gradient) {
+  for (int row = 0; row < tile.rows; ++row) {
+    const T* const y = tile.data + row * tile.stride;
+    T* const g = gradient.data + row * gradient.stride;
+    for (int j = 0; j < tile.columns; j += kWidth<T>) {
+      store(g + j, load(g + j) * Activation::derivative(load(y + j), parameter));
+    }
   }
 }
 
 template <class T>
-using Map = void (*)(T parameter, const Tile<T>&);
-
-template <class T, class Activation>
-void map_value(T parameter, const Tile<T>& tile) {
-  apply(tile, [parameter](Vec<T> x) { return Activation::value(x, parameter); });
-}
-
-template <class T, class Activation>
-void map_derivative(T parameter, const Tile<T>& tile) {
-  apply(tile, [parameter](Vec<T> x) { return Activation::derivative(x, parameter); });
-}
-
-template <class T>
 struct Maps {
-  Map<T> value, derivative;
+  Map<T> value;
+  ChainRule<T> chain_rule;
 };
 
 template <class T, template <class> class... Activation>
 struct MapTable {
   static constexpr Maps<T> kMaps[] = {
-      {map_value<T, Activation<T>>, map_derivative<T, Activation<T>>}...};
+      {map_value<T, Activation<T>>, multiply_by_derivative<T, Activation<T>>}...};
 };
 
 template <class T>
@@ -271,8 +277,8 @@ void activate(int activation, T parameter, const Tile<T>& tile) {
 }
 
 template <class T>
-void differentiate(int activation, T parameter, const Tile<T>& tile) {
-  Activations<T>::kMaps[activation].derivative(parameter, tile);
+void backpropagate(int activation, T parameter, const Tile<T>& y, const Tile<T>& gradient) {
+  Activations<T>::kMaps[activation].chain_rule(parameter, y, gradient);
 }
 
 }  // namespace

@@ -45,6 +45,13 @@ struct Tile {
   int rows, columns;
 };
 
+// A matrix to be read number by number: (i, k) is at data[i * row_stride + k * column_stride].
+template <class T>
+struct View {
+  const T* data;
+  std::ptrdiff_t row_stride, column_stride;
+};
+
 // Sums over a tile of d = scale * x - pivot, in kLanes partial sums.
 struct Lanes {
   double sum[kLanes], square[kLanes];
@@ -62,14 +69,15 @@ struct Kernels {
   void (*draw)(const Recipe<T>&, const Rectangle&, T* out, std::ptrdiff_t stride, bool padded);
   void (*draw_transposed)(const Recipe<T>&, const Rectangle&, T* out, std::ptrdiff_t stride);
 
-  // c = (first ? bias : c) + x panel, summed in the order of k; bias may be null; c.columns <=
-  // kBlockColumns. The panel's rows are kBlockColumns numbers apart; c is written up to a multiple
-  // of kLanes columns.
-  void (*multiply)(const T* x, std::ptrdiff_t x_stride, const T* panel, int depth, bool first,
+  // c = (first ? bias : c) + a b over `depth` values of k, summed in their order; bias may be null.
+  // b's rows are b_stride numbers apart; c.columns <= kBlockColumns, and c is written up to a
+  // multiple of kLanes columns.
+  void (*multiply)(const View<T>& a, const T* b, std::ptrdiff_t b_stride, int depth, bool first,
                    const T* bias, const Tile<T>& c);
 
-  void (*activate)(int activation, T parameter, const Tile<T>&);
-  void (*differentiate)(int activation, T parameter, const Tile<T>&);
+  // x = phi(x), and gradient = gradient * phi'(y).
+  void (*activate)(int activation, T parameter, const Tile<T>& x);
+  void (*backpropagate)(int activation, T parameter, const Tile<T>& y, const Tile<T>& gradient);
 
   // Mean of the first row of the tile, times scale: a pivot near the chunk's mean.
   T (*pivot)(const Tile<T>&, T scale);

@@ -7,7 +7,8 @@
 
 namespace {
 
-using varprop::kBlockColumns;
+using varprop::Tile;
+using varprop::View;
 
 // Rows and vectors of a register tile: accumulators, one row of W and one broadcast fit the
 // registers.
@@ -15,8 +16,10 @@ constexpr int kTileRows = 6;
 constexpr int kTileVectors = kVectorBytes == 64 ? 4 : 2;
 
 template <int rows, int vectors, class T>
-void multiply_tile(const T* x, std::ptrdiff_t x_stride, const T* panel, int depth, bool first,
+void multiply_tile(const View<T>& view, const T* b, std::ptrdiff_t b_stride, int depth, bool first,
                    const T* bias, T* c, std::ptrdiff_t c_stride) {
+  const T* a = view.data;
+  const std::ptrdiff_t a_stride = view.row_stride, a_step = view.column_stride;
   Vec<T> sum[rows][vectors];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) {
@@ -26,13 +29,13 @@ void multiply_tile(const T* x, std::ptrdiff_t x_stride, const T* panel, int dept
       sum[i][v] = !first ? load(c + i * c_stride + j) : bias ? load(bias + j) : Vec<T>{};
     }
   }
-  for (int k = 0; k < depth; ++k, panel += kBlockColumns) {
+  for (int k = 0; k < depth; ++k, a += a_step, b += b_stride) {
     Vec<T> w[vectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) w[v] = load(panel + v * kWidth<T>);
+    for (int v = 0; v < vectors; ++v) w[v] = load(b + v * kWidth<T>);
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
-      const Vec<T> factor = splat(x[i * x_stride + k]);
+      const Vec<T> factor = splat(a[i * a_stride]);
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) sum[i][v] = fma(factor, w[v], sum[i][v]);
     }
@@ -45,7 +48,7 @@ void multiply_tile(const T* x, std::ptrdiff_t x_stride, const T* panel, int dept
 }
 
 template <class T>
-using TileFunction = void (*)(const T*, std::ptrdiff_t, const T*, int, bool, const T*, T*,
+using TileFunction = void (*)(const View<T>&, const T*, std::ptrdiff_t, int, bool, const T*, T*,
                               std::ptrdiff_t);
 
 // Every height and width of tile, for the edges.
@@ -62,18 +65,19 @@ struct MakeTileTable<T, 0, tile...> {
 };
 
 template <class T>
-void multiply(const T* x, std::ptrdiff_t x_stride, const T* panel, int depth, bool first,
+void multiply(const View<T>& a, const T* b, std::ptrdiff_t b_stride, int depth, bool first,
               const T* bias, const Tile<T>& c) {
   using Tiles = typename MakeTileTable<T, kTileRows * kTileVectors>::type;
   constexpr int span = kTileVectors * kWidth<T>;
   for (int i = 0; i < c.rows; i += kTileRows) {
     const int rows = c.rows - i < kTileRows ? c.rows - i : kTileRows;
+    const View<T> from{a.data + i * a.row_stride, a.row_stride, a.column_stride};
     for (int j = 0; j < c.columns; j += span) {
       const int left = (c.columns - j + kWidth<T> - 1) / kWidth<T>;
       const int vectors = left < kTileVectors ? left : kTileVectors;
-      Tiles::kTiles[(rows - 1) * kTileVectors + vectors - 1](
-          x + i * x_stride, x_stride, panel + j, depth, first, bias ? bias + j : nullptr,
-          c.data + i * c.stride + j, c.stride);
+      Tiles::kTiles[(rows - 1) * kTileVectors + vectors - 1](from, b + j, b_stride, depth, first,
+                                                             bias ? bias + j : nullptr,
+                                                             c.data + i * c.stride + j, c.stride);
     }
   }
 }
