@@ -123,37 +123,65 @@ constexpr int kHalves = kBlockWidth / kWidth<T>;
 template <class T>
 using Block = Vec<T>[kBlockRows<T>][kHalves<T>];
 
-template <Law law, class T>
-inline void draw_block(const Recipe<T>& recipe, const KeySchedule& key, Vec<std::uint32_t> column,
-                       Vec<std::uint32_t> group, Block<T>& block) {
-  Vec<UInt<T>> words[kBlockRows<T>][kHalves<T>] = {};
-  if constexpr (law != Law::constant) {
-    Vec<std::uint32_t> x[4] = {column, group, splat(static_cast<std::uint32_t>(recipe.trial)),
-                               splat(static_cast<std::uint32_t>(recipe.trial >> 32))};
-    threefry(key, x);
-    for (int row = 0; row < kBlockRows<T>; ++row) {
-      for (int half = 0; half < kHalves<T>; ++half) {
+// Several sets of counters at a time: (columns[s], groups[s]) become blocks[s].
+template <Law law, int sets, class T>
+inline void draw_blocks(const Recipe<T>& recipe, const KeySchedule& key,
+                        const Vec<std::uint32_t> (&columns)[sets],
+                        const Vec<std::uint32_t> (&groups)[sets], Block<T> (&blocks)[sets]) {
+  Vec<std::uint32_t> x[sets][4];
+  for (int s = 0; s < sets; ++s) {
+    x[s][0] = columns[s];
+    x[s][1] = groups[s];
+    x[s][2] = splat(static_cast<std::uint32_t>(recipe.trial));
+    x[s][3] = splat(static_cast<std::uint32_t>(recipe.trial >> 32));
+  }
+  if constexpr (law != Law::constant) threefry(key, x);
+#pragma GCC unroll 4
+  for (int s = 0; s < sets; ++s) {
+#pragma GCC unroll 4
+    for (int half = 0; half < kHalves<T>; ++half) {
+      Vec<UInt<T>> words[kBlockRows<T>];
+#pragma GCC unroll 4
+      for (int row = 0; row < kBlockRows<T>; ++row) {
         if constexpr (sizeof(T) == 4) {
-          words[row][half] = x[row];
+          words[row] = x[s][row];
         } else {
-          words[row][half] = join(x[2 * row], x[2 * row + 1], half);
+          words[row] = join(x[s][2 * row], x[s][2 * row + 1], half);
+        }
+      }
+      if constexpr (law == Law::normal) {
+#pragma GCC unroll 4
+        for (int row = 0; row < kBlockRows<T>; row += 2) {
+          normal_pair<T>(words[row], words[row + 1], recipe.scale, recipe.location,
+                         blocks[s][row][half], blocks[s][row + 1][half]);
+        }
+      } else {
+#pragma GCC unroll 4
+        for (int row = 0; row < kBlockRows<T>; ++row) {
+          if constexpr (law == Law::quantile) {
+            blocks[s][row][half] = quantile_numbers<T>(recipe, words[row]);
+          } else {
+            blocks[s][row][half] = number<law, T>(recipe, words[row]);
+          }
         }
       }
     }
   }
-  for (int half = 0; half < kHalves<T>; ++half) {
-    if constexpr (law == Law::normal) {
-      for (int row = 0; row < kBlockRows<T>; row += 2) {
-        normal_pair<T>(words[row][half], words[row + 1][half], recipe.scale, recipe.location,
-                       block[row][half], block[row + 1][half]);
-      }
+}
+
+// The rows [from, to) of a block, `columns` of its columns.
+template <class T>
+inline void store_rows(const Block<T>& block, int from, int to, std::int64_t columns, T* out,
+                       std::ptrdiff_t stride) {
+  for (int row = from; row < to; ++row) {
+    T* const at = out + row * stride;
+    if (columns >= kBlockWidth) {
+      for (int half = 0; half < kHalves<T>; ++half) store(at + half * kWidth<T>, block[row][half]);
     } else {
-      for (int row = 0; row < kBlockRows<T>; ++row) {
-        if constexpr (law == Law::quantile) {
-          block[row][half] = quantile_numbers<T>(recipe, words[row][half]);
-        } else {
-          block[row][half] = number<law, T>(recipe, words[row][half]);
-        }
+      for (int half = 0; half * kWidth<T> < columns; ++half) {
+        const std::int64_t count = columns - half * kWidth<T>;
+        store_part(at + half * kWidth<T>, block[row][half],
+                   static_cast<int>(count < kWidth<T> ? count : kWidth<T>));
       }
     }
   }
@@ -168,31 +196,28 @@ void draw_rows(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrdiff
   const Vec<std::uint32_t> first =
       static_cast<std::uint32_t>(r.column) + iota<std::uint32_t>() * step;
   const std::int64_t end = r.row + r.rows;
+  const std::int64_t columns =
+      padded ? (r.columns + kBlockWidth - 1) / kBlockWidth * kBlockWidth : r.columns;
   for (std::int64_t group = r.row / kBlockRows<T>; group * kBlockRows<T> < end; ++group) {
     const std::int64_t top = group * kBlockRows<T>;
     const int from = static_cast<int>(r.row > top ? r.row - top : 0);
     const int to = static_cast<int>(end - top < kBlockRows<T> ? end - top : kBlockRows<T>);
     T* const corner = out + (top - r.row) * stride;
+    const auto rows = splat(static_cast<std::uint32_t>(group));
     Vec<std::uint32_t> column = first;
-    for (std::int64_t j = 0; j < r.columns; j += kBlockWidth, column += kBlockWidth * step) {
-      Block<T> block;
-      draw_block<law, T>(recipe, key, column, splat(static_cast<std::uint32_t>(group)), block);
-      const std::int64_t left = r.columns - j;
-      if (left >= kBlockWidth || padded) {
-        for (int row = from; row < to; ++row) {
-          for (int half = 0; half < kHalves<T>; ++half) {
-            store(corner + row * stride + j + half * kWidth<T>, block[row][half]);
-          }
-        }
-      } else {
-        for (int row = from; row < to; ++row) {
-          for (int half = 0; half < kHalves<T> && half * kWidth<T> < left; ++half) {
-            const std::int64_t count = left - half * kWidth<T>;
-            store_part(corner + row * stride + j + half * kWidth<T>, block[row][half],
-                       static_cast<int>(count < kWidth<T> ? count : kWidth<T>));
-          }
-        }
-      }
+    std::int64_t j = 0;
+    for (; j + kBlockWidth < columns; j += 2 * kBlockWidth, column += 2 * kBlockWidth * step) {
+      Block<T> blocks[2];
+      draw_blocks<law, 2, T>(recipe, key, {column, column + kBlockWidth * step}, {rows, rows},
+                             blocks);
+      store_rows<T>(blocks[0], from, to, kBlockWidth, corner + j, stride);
+      store_rows<T>(blocks[1], from, to, columns - j - kBlockWidth, corner + j + kBlockWidth,
+                    stride);
+    }
+    if (j < columns) {
+      Block<T> blocks[1];
+      draw_blocks<law, 1, T>(recipe, key, {column}, {rows}, blocks);
+      store_rows<T>(blocks[0], from, to, columns - j, corner + j, stride);
     }
   }
 }
@@ -231,9 +256,10 @@ void draw_columns(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrd
     const auto column = splat(static_cast<std::uint32_t>(r.column + j * r.column_step));
     const std::int64_t start = r.row / kBlockRows<T>;
     for (std::int64_t group = start; group * kBlockRows<T> < end; group += kBlockWidth) {
-      Block<T> block;
-      draw_block<law, T>(recipe, key, column,
-                         static_cast<std::uint32_t>(group) + iota<std::uint32_t>(), block);
+      Block<T> blocks[1];
+      draw_blocks<law, 1, T>(recipe, key, {column},
+                             {static_cast<std::uint32_t>(group) + iota<std::uint32_t>()}, blocks);
+      const Block<T>& block = blocks[0];
       const std::int64_t top = group * kBlockRows<T>;
       T* const to = out + j * stride + (top - r.row);
       if (top >= r.row && top + run <= end) {

@@ -22,10 +22,10 @@ constexpr varprop::Kernels<T> kKernels = {
 
 void threefry_words(const std::uint32_t key[4], const std::uint32_t counter[4],
                     std::uint32_t out[4]) {
-  Vec<std::uint32_t> x[4];
-  for (int i = 0; i < 4; ++i) x[i] = splat(counter[i]);
+  Vec<std::uint32_t> x[1][4];
+  for (int i = 0; i < 4; ++i) x[0][i] = splat(counter[i]);
   threefry(KeySchedule(key), x);
-  for (int i = 0; i < 4; ++i) out[i] = x[i][0];
+  for (int i = 0; i < 4; ++i) out[i] = x[0][i][0];
 }
 
 }  // namespace

@@ -25,21 +25,28 @@ struct KeySchedule {
   }
 };
 
-// Turns counters into random words.
-inline void threefry(const KeySchedule& key, Vec<std::uint32_t> (&x)[4]) {
+// Turns several sets of counters into random words; side by side, they hide each other's latency.
+template <int sets>
+inline void threefry(const KeySchedule& key, Vec<std::uint32_t> (&x)[sets][4]) {
   constexpr int kRotations[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5},
                                     {6, 20},  {17, 11}, {25, 10}, {18, 20}};
-  for (int i = 0; i < 4; ++i) x[i] += key.injections[0][i];
+  for (auto& y : x) {
+    for (int i = 0; i < 4; ++i) y[i] += key.injections[0][i];
+  }
 #pragma GCC unroll 20
   for (int round = 0; round < 20; ++round) {
     const int odd = 2 * (round % 2);  // the second words trade places every round
     const int (&r)[2] = kRotations[round % 8];
-    x[0] += x[1 + odd];
-    x[1 + odd] = rotate_left(x[1 + odd], r[0]) ^ x[0];
-    x[2] += x[3 - odd];
-    x[3 - odd] = rotate_left(x[3 - odd], r[1]) ^ x[2];
+    for (auto& y : x) {
+      y[0] += y[1 + odd];
+      y[1 + odd] = rotate_left(y[1 + odd], r[0]) ^ y[0];
+      y[2] += y[3 - odd];
+      y[3 - odd] = rotate_left(y[3 - odd], r[1]) ^ y[2];
+    }
     if (round % 4 == 3) {
-      for (int i = 0; i < 4; ++i) x[i] += key.injections[round / 4 + 1][i];
+      for (auto& y : x) {
+        for (int i = 0; i < 4; ++i) y[i] += key.injections[round / 4 + 1][i];
+      }
     }
   }
 }
