@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "kernels/kernels.hpp"
@@ -13,6 +14,8 @@ struct Moments {
   double m2 = 0, m3 = 0, m4 = 0;  // sums of powers of x - mean; m3, m4 only from PowerLanes
   double minimum = std::numeric_limits<double>::infinity();
   double maximum = -std::numeric_limits<double>::infinity();
+
+  bool finite() const { return std::isfinite(mean) && std::isfinite(m2); }
 
   // Merging in the manner of Chan, Golub, LeVeque (1979), to the fourth power by Pebay (2008).
   void merge(const Moments& other) {
@@ -44,13 +47,18 @@ inline double total(const double (&lanes)[kLanes]) {
   return sums[0];
 }
 
+// A sum of squares past the range of double is infinite, whatever is taken off it.
+inline double central(double squares, double mean_part) {
+  return std::isinf(squares) ? squares : std::max(squares - mean_part, 0.0);
+}
+
 // From sums of d = x - pivot over `count` numbers.
 inline Moments from_sums(double count, double pivot, const Lanes& lanes) {
   Moments result;
   result.count = count;
   const double mean = total(lanes.sum) / count;
   result.mean = pivot + mean;
-  result.m2 = std::max(total(lanes.square) - count * mean * mean, 0.0);
+  result.m2 = central(total(lanes.square), count * mean * mean);
   return result;
 }
 
@@ -60,7 +68,7 @@ inline Moments from_sums(double count, double pivot, const PowerLanes& lanes) {
   const double mean = total(lanes.sum[0]) / count;
   const double s2 = total(lanes.sum[1]), s3 = total(lanes.sum[2]), s4 = total(lanes.sum[3]);
   result.mean = pivot + mean;
-  result.m2 = std::max(s2 - count * mean * mean, 0.0);
+  result.m2 = central(s2, count * mean * mean);
   result.m3 = s3 - 3 * mean * s2 + 2 * count * mean * mean * mean;
   result.m4 = std::max(
       s4 - 4 * mean * s3 + 6 * mean * mean * s2 - 3 * count * mean * mean * mean * mean, 0.0);

@@ -101,6 +101,15 @@ def test_output_and_plot(tmp_path):
     }
 
 
+def test_suffixes_in_capitals(tmp_path):
+    rows = tmp_path / "ROWS.CSV"
+    write_csv(rows)
+    files = ["--output", tmp_path / "RUN.JSON", "--plot", tmp_path / "RUN.PNG"]
+    succeed("simulate", "--input", rows, "--depth", 2, *files)
+    assert vp.load(tmp_path / "RUN.JSON").batch == len(ROWS)
+    succeed("weights", "normal", "3,4", "--output", tmp_path / "W.NPY")
+
+
 @pytest.mark.parametrize("shape", ["3,4", "3x4", "2x3x4"])
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
 def test_weights(tmp_path, shape, dtype):
@@ -118,13 +127,19 @@ def test_weights(tmp_path, shape, dtype):
 
 def test_info_and_version():
     assert vp.__version__ in succeed("info")
-    assert "instruction sets" in succeed("info")
+    text = succeed("info")
+    assert "instruction sets" in text
+    words = set(text.replace(",", " ").split())
+    assert words.issuperset((*vp.initializers.LAWS, *vp.activations.NAMES))
+    assert max(map(len, text.split("laws:")[1].splitlines())) <= 80
     assert succeed("--version") == f"varprop {vp.__version__}\n"
 
 
 def test_help_names_every_command_and_default():
     assert re.search("simulate.*weights.*info", succeed("--help"), re.DOTALL)
     text = succeed("simulate", "--help")
+    assert succeed("simulate", "-h") == text
+    assert text.count("info lists them") == 2
     assert set(re.findall("--([a-z]+)", text)) == {
         *("input", "batch", "depth", "width", "sizes", "activation", "weight", "bias"),
         *("trials", "seed", "dtype", "threads", "plot", "output", "help"),
@@ -145,7 +160,8 @@ def test_help_names_every_command_and_default():
         (["--output", "/no/such/run.json"], "no such directory: /no/such"),
         (["--plot", "run.bmp"], "--plot must end in .png, .pdf, .svg, got 'run.bmp'"),
         (["--plot", "/no/such/run.png"], "no such directory: /no/such"),
-        (["--input", "missing.npy"], "No such file"),
+        (["--input", "missing.npy"], "no such file: missing.npy"),
+        (["--depth", "99999999999"], "a network of 99999999999 layers needs about"),
         (["--input", "rows.parquet"], "--input must end in .npy, .npz, .csv"),
     ],
 )
@@ -158,16 +174,16 @@ def test_failures(tmp_path, monkeypatch, words, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"1,2\n3,x\n", "a.csv holds no array: could not convert string 'x'"),
+        ("a.csv", b"1,2\n3,x\n", "a.csv must hold numbers separated by commas: could not convert"),
         ("a.csv", b"1,2\n3\n", "number of columns changed"),
         ("a.csv", b"1,,2\n", "could not convert string ''"),
         ("a.csv", b"", "must hold a (batch, features) array"),
         ("a.csv", b"a,b\n", "must hold a (batch, features) array"),
-        ("a.csv", b"\xff\xfe\x00", "holds no array"),
+        ("a.csv", b"\xff\xfe\x00", "separated by commas"),
         ("a.csv", b"1,nan\n", "inputs must be finite"),
-        ("a.npy", b"", "holds no array"),
-        ("a.npy", b"not an array", "holds no array"),
-        ("a.npz", b"PK\x03\x04", "holds no array"),
+        ("a.npy", b"", "is no NumPy array file"),
+        ("a.npy", b"not an array", "is no NumPy array file"),
+        ("a.npz", b"PK\x03\x04", "is no NumPy array file"),
     ],
 )
 def test_damaged_inputs(tmp_path, name, content, message):
@@ -182,9 +198,11 @@ def test_inputs_that_do_not_fit(tmp_path):
     np.save(tmp_path / "b.npy", np.ones(3))
     assert "got shape (3,)" in fail(1, "simulate", "--input", tmp_path / "b.npy")
     np.savez(tmp_path / "c.npz", x=ROWS, y=ROWS)
-    assert "it has x, y" in fail(1, "simulate", "--input", tmp_path / "c.npz")
+    assert "holds 2 arrays (x, y), one is needed" in fail(
+        1, "simulate", "--input", tmp_path / "c.npz"
+    )
     np.save(tmp_path / "d.npy", np.array([{}]), allow_pickle=True)
-    assert "holds no array" in fail(1, "simulate", "--input", tmp_path / "d.npy")
+    assert "holds objects" in fail(1, "simulate", "--input", tmp_path / "d.npy")
 
 
 def test_failures_of_weights(tmp_path):
@@ -234,6 +252,21 @@ def test_a_real_process(tmp_path):
     )
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.startswith("error: ")
+
+
+def test_interruption(monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vp, "simulate", interrupted)
+    result = invoke("simulate")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+def test_a_closed_output():
+    line = f"{sys.executable} -m varprop simulate {' '.join(SMALL)} >&-"
+    done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 HASTY = "import varprop._progress as p; p.PATIENCE = 0; from varprop.cli import main; main()"

@@ -1,6 +1,8 @@
 """Saved runs: the same to the bit when read, refused when damaged, never half-written."""
 
+import errno
 import json
+import os
 import zipfile
 
 import ml_dtypes
@@ -309,6 +311,44 @@ def test_targets_that_are_no_files(tmp_path):
         _files.target("/dev/null")
     with pytest.raises(FileNotFoundError, match="no such directory"):
         simulated().save(tmp_path / "nowhere" / "run.json")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"run"'])
+def test_json_of_something_else(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    refuse(tmp_path / "a.json", "where a record of a run must stand")
+
+
+def test_suffixes_in_capitals(tmp_path):
+    for name in ("A.JSON", "A.Npz"):
+        simulated().save(tmp_path / name)
+        assert str(vp.load(tmp_path / name)) == str(simulated())
+
+
+def test_targets_without_permission(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    path.touch()
+    real, closed = os.access, []  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda at, mode: at not in closed and real(at, mode))
+    closed.append(path)
+    with pytest.raises(PermissionError, match=r"write: .*run\.json"):
+        _files.target(path)
+    closed[:] = [tmp_path.resolve()]
+    with pytest.raises(PermissionError, match="write in directory: "):
+        _files.target(path)
+
+
+def test_a_failed_write_names_the_file(tmp_path):
+    def full():
+        with _files.atomic(tmp_path / "a"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: .*/a'"):
+        full()
+    name = "x" * 254 + "é"  # too long
+    with pytest.raises(OSError, match=r"too long: .*xxx"), _files.atomic(tmp_path / name):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_links_are_followed(tmp_path):

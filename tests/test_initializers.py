@@ -187,7 +187,7 @@ def test_any_number_survives_its_text(std, mean, low, high):
     ("spec", "message"),
     [
         ("he_norml", "unknown weight 'he_norml': did you mean 'he_normal'. One of: zeros, ones"),
-        ("normal(", "weight must be a name, alone or called with literals such as"),
+        ("normal(", "weight must be a name, alone or called with numbers"),
         ("normal(std=__import__('os'))", "weight must be a name, alone or called"),
         ("a" * 501, "weight must have at most 500 characters, got 501: 'aaa"),
         ("he_normal(2)", "weight: he_normal takes no arguments, got 'he_normal"),

@@ -120,6 +120,13 @@ def test_empty_and_single():
     assert "1 numbers" in repr(moments)
 
 
+def test_squares_past_the_range_are_infinite():
+    moments = vp.Moments()
+    moments.update(1e200 * np.random.default_rng(0).normal(size=5000))
+    assert moments.var == np.inf
+    assert np.isfinite(moments.mean)
+
+
 def test_not_a_number_is_not_hidden():
     moments = vp.Moments()
     moments.update([1.0, np.nan])

@@ -19,6 +19,10 @@ def test_names_count_in_order_of_execution():
     assert net.index("middle") == net.index(1) == net.index(-2) == 1
 
 
+def test_repr_is_short():
+    assert repr(vp.mlp([64, *[1000] * 5, 10])) == "<Network: 6 dense layers, 64 -> 1000 x 5 -> 10>"
+
+
 def test_dict_round_trip():
     given = np.arange(20.0).reshape(4, 5)
     net = vp.Network(
@@ -50,6 +54,8 @@ def test_dict_round_trip():
         (lambda: vp.Dense(5, name=""), ValueError, "name"),
         (lambda: vp.Network(5, []), ValueError, "layers must not be empty"),
         (lambda: vp.Network(5, [5]), TypeError, r"layers\[0\]"),
+        (lambda: vp.Network(5, vp.Dense(5)), TypeError, "layers must be a list"),
+        (lambda: vp.mlp(100), TypeError, "sizes must be a tuple of integers"),
         (lambda: vp.Network(0, [vp.Dense(5)]), ValueError, "inputs"),
         (
             lambda: vp.Network(5, [vp.Dense(5, name="x"), vp.Dense(5, name="x")]),

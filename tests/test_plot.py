@@ -39,7 +39,12 @@ def test_lines_and_bands_are_the_statistics(signal):
     assert signal in upper.get_ylabel().replace("pre-", "pre")
     assert lower.get_ylabel() == "mean"
     texts = [text.get_text() for text in upper.get_legend().get_texts()]
-    assert texts == ["central 95% of 80 trials", "all trials pooled"]
+    assert texts == ["central 95% of 80 trials", "all trials pooled", "median trial"]
+    for axes, name in ((upper, "var"), (lower, "mean")):
+        median = np.median(getattr(statistics.per_trial, name), axis=0)
+        np.testing.assert_allclose(axes.lines[1].get_ydata(), median, rtol=1e-12)
+        assert axes.lines[1].get_linestyle() == "--"
+    assert upper.get_title() == ""
     assert "30 dense layers" in figure.get_suptitle()
 
 
@@ -78,6 +83,15 @@ def test_values_out_of_range():
     drawn(run.plot())
 
 
+def test_values_out_of_range_are_said():
+    run = vp.simulate(vp.mlp([4] * 30), inputs=3, trials=20)
+    run.out_of_range = [("dense25", 1), ("dense23", 4), ("dense23", 7)]
+    figure = run.plot()
+    title = "out of the range of float32 from dense23 on, in 3 of 20 trials"
+    assert figure.axes[0].get_title() == title
+    drawn(figure)
+
+
 def test_names_are_not_formulas():
     net = vp.Network(3, [vp.Dense(3, name=r"$\frac$"), vp.Dense(3, name="a_b^c")])
     drawn(vp.simulate(net, inputs=3, trials=2).plot())
@@ -96,10 +110,10 @@ def test_unknown_signal():
 def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     run = vp.simulate(vp.mlp([4] * 4), inputs=3)
-    with pytest.raises(ImportError, match=r'matplotlib is not installed: .*"varprop\[plot\]"'):
+    with pytest.raises(ImportError, match=r'extra "plot": pip install "varprop\[plot\]", or pip'):
         run.plot()
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r'"varprop\[sweep\]"'):
+    with pytest.raises(ImportError, match=r'"varprop\[dataframe\]"'):
         run.to_dataframe()
 
 

@@ -323,6 +323,14 @@ def test_concat_of_nothing():
         vp.concat([])
 
 
+def test_concat_of_something_else():
+    with pytest.raises(TypeError, match=r"runs\[1\] must be a Run, got str"):
+        vp.concat([simulated(), "run.npz"])
+    with pytest.raises(ValueError, match="one network") as caught:
+        vp.concat([simulated(), simulated(net=vp.mlp([6] * 500), first_trial=6)])
+    assert len(str(caught.value)) < 80
+
+
 def lines_of(run, **options):
     text = run.table(**options) if options else str(run)
     lines = text.splitlines()
@@ -390,7 +398,7 @@ def test_report_of_awkward_runs():
         "inputs 5 x 3 given, 2 trials (7 to 8)",
         "out of the range of float32: dense1 in trial 7, dense1 in trial 8",
         "and 2 more: run.out_of_range",
-        "a <na",
+        "show",
         "-inf",
     ):
         assert words in text, text
@@ -400,10 +408,41 @@ def test_report_of_awkward_runs():
     assert html.count("<tr>") == 5
 
 
+@pytest.mark.parametrize("weight", ["normal", "normal(std=0.001)"])
+def test_names_stay_readable_beside_wide_numbers(weight):
+    run = vp.simulate(vp.mlp([5] * 2001, weight=weight), inputs=5, trials=3)
+    shown = [line.split()[0] for line in lines_of(run)[5:]]
+    names = [f"dense{number}" for number in range(1, 2001)]
+    assert shown == [*names[:10], "...", *names[-10:]]
+
+
+@pytest.mark.parametrize(
+    ("form", "start"), [("a_long_name_of_the_layer_{}", ".."), ("{}_is_the_layer_of_this", "")]
+)
+def test_cut_names_stay_unique(form, start):
+    layers = [vp.Dense(3, name=form.format(number)) for number in range(1, 13)]
+    run = vp.simulate(vp.Network(3, layers), inputs=5, trials=3)
+    for exponent in (0, 10**4):
+        run.observed["activations"]["exponent"] += exponent
+        run.observed["preactivations"]["exponent"] += exponent
+        shown = [line.split()[0] for line in lines_of(run)[5:]]
+    assert len(set(shown)) == 12
+    assert all(name.startswith(start or str(n)) for n, name in enumerate(shown, 1))
+
+
+def test_headings_break_between_words():
+    law = "variance_scaling(scale=2.0000000000000004, mode='fan_avg', distribution='uniform')"
+    layers = [vp.Dense(3, weight=law), vp.Dense(3, weight="normal"), vp.Dense(3, weight=law)]
+    net = vp.Network(3, layers)
+    text = "\n".join(lines_of(vp.simulate(net, inputs=5, trials=2)))
+    assert text.count("scale=2.0000000000000004") == 2
+
+
 def test_repr_is_short():
     run = simulated(first_trial=2)
     assert repr(run) == "Run(3 layers, trials 2 to 7, seed 3, float32)"
     assert repr(run.activations) == "Statistics(3 layers, 6 trials)"
+    assert repr(run.activations.per_trial) == "Fields(3 layers, 6 trials)"
 
 
 def test_to_dict_is_plain():

@@ -148,7 +148,7 @@ def test_memory_bound_changes_no_bit(monkeypatch):
     assert bits(vp.simulate(net, 130, trials=5, threads=2)) == bits(whole)
     assert asked == [True, False]
     monkeypatch.setattr(_memory, "available", lambda: 1000)
-    with pytest.raises(MemoryError, match=r"a run of 130 rows needs about .* MB"):
+    with pytest.raises(MemoryError, match=r"a run of 130 rows and 5 trials needs about .* MB"):
         vp.simulate(net, 130, trials=5)
 
 
@@ -239,6 +239,34 @@ def test_leaving_the_range_is_said():
     assert np.isfinite(fine.preactivations.log10_second_moment).all()
 
 
+@pytest.mark.parametrize("activation", ["relu", "elu", "softplus", "gelu", "squared_relu", "mish"])
+def test_nothing_is_said_of_layers_past_the_range(activation):
+    net = vp.mlp([50] * 9, activation, "normal(std=1e6)")
+    overflowing = [vp.Dense(50, "squared_relu", "normal(std=1e9)", name=name) for name in "ab"]
+    chain = vp.Network(50, [*overflowing, *net.layers[2:]])
+    for threads in (1, 2):
+        run = vp.simulate(
+            chain, 500, trials=3, threads=threads, statistics=("kurtosis", "extremes")
+        )
+        (name, _), *_ = run.out_of_range
+        bad = run.layer_names.index(name)
+        for found in (run.preactivations, run.activations):
+            for statistic in ("mean", "var", "log10_second_moment", "kurtosis", "min"):
+                assert np.isnan(getattr(found.per_trial, statistic)[:, bad + 1 :]).all()
+                assert np.isfinite(getattr(found.per_trial, statistic)[:, :bad]).all()
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+@pytest.mark.parametrize("size", [1e-39, 1e38])
+@pytest.mark.parametrize("init", ["lecun_normal", "normal(std=10)", "normal(std=1e-30)"])
+def test_inputs_at_the_ends_of_the_range(init, size, activation):
+    data = np.full((10, 50), size, np.float32)
+    run = vp.simulate(vp.mlp([50] * 4, activation, init), data, trials=1)
+    assert not run.out_of_range
+    exact = [np.log10(np.mean(x**2)) for _, x in numpy_chain(run.network, run, 0)]
+    np.testing.assert_allclose(run.activations.log10_second_moment, exact, atol=1e-4)
+
+
 def test_zero_signal():
     run = vp.simulate(vp.mlp([10] * 4, "relu", "zeros"), 5, trials=2)
     assert (run.activations.log10_second_moment == -np.inf).all()
@@ -282,6 +310,9 @@ def test_digits_through_glorots_network(init):
         ({"first_trial": -1}, ValueError, "first_trial"),
         ({"seed": -1}, ValueError, "seed"),
         ({"dtype": "float16"}, ValueError, "dtype"),
+        ({"net": vp.mlp([10, 10], weight="normal(std=1e-50)")}, ValueError, "range of float32"),
+        ({"net": vp.mlp([10, 10], bias="normal(std=1e39)")}, ValueError, "'dense1': bias"),
+        ({"trials": 10**12}, MemoryError, "trials needs about"),
         ({"threads": 0}, ValueError, "threads"),
         ({"statistics": ("moment",)}, ValueError, "did you mean 'moments'"),
     ],

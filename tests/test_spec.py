@@ -36,7 +36,7 @@ def test_parse(text, expected):
     ],
 )
 def test_anything_else_is_refused(text):
-    with pytest.raises(ValueError, match=r"^init must be a name, alone or called with literals"):
+    with pytest.raises(ValueError, match=r"^init must be a name, alone or called with numbers"):
         _spec.parse(text, "init")
 
 

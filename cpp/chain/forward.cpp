@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -68,8 +69,16 @@ class Walker {
     if (member_.first()) results_.out_of_range[trial] = -1;
     member_.begin();
     Signal<T> signal = inputs();
-    for (std::size_t l = 0; l < job_.network.layers.size() && !member_.leaving(); ++l) {
+    const std::size_t layers = job_.network.layers.size();
+    std::size_t l = 0;
+    // A number past the range of T spoils all that follows: nothing is known of the layers from
+    // there.
+    for (; l < layers && !member_.leaving() && std::isfinite(signal.rms); ++l) {
       signal = step(l, signal);
+    }
+    for (; l < layers && member_.first() && !member_.leaving(); ++l) {
+      record(l, 0, 0, unknown());
+      control_.step_done();
     }
     return !member_.leaving();
   }
@@ -135,12 +144,24 @@ class Walker {
       whole.act = whole.pre;
       whole.act_powers = whole.pre_powers;
     }
+    // Activations such as relu would turn what is not a number into one.
+    if (!whole.pre.finite()) whole.pre = whole.pre_powers = unknown().pre;
+    if (!whole.pre.finite() || !whole.act.finite()) whole.act = whole.act_powers = unknown().act;
     if (member_.first()) {
-      record(l, plan, whole);
+      if ((!whole.act.finite() || plan.underflow) && results_.out_of_range[trial_] < 0) {
+        results_.out_of_range[trial_] = static_cast<std::int64_t>(l);
+      }
+      record(l, plan.exponent + plan.pre_unit, plan.exponent + plan.act_unit, whole);
       control_.step_done();
     }
     const double second = whole.act.m2 / whole.act.count + whole.act.mean * whole.act.mean;
     return {out, stride, std::ldexp(std::sqrt(second), plan.act_unit), plan.exponent};
+  }
+
+  static Chunk unknown() {
+    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+    const Moments moments{1, nan, nan, nan, nan, nan, nan};
+    return {moments, moments, moments, moments};
   }
 
   // One block of columns, chunks [from, to) of its rows.
@@ -172,16 +193,11 @@ class Walker {
     }
   }
 
-  void record(std::size_t l, const Plan<T>& plan, const Chunk& whole) const {
+  void record(std::size_t l, int pre_exponent, int act_exponent, const Chunk& whole) const {
     const auto layers = static_cast<std::int64_t>(job_.network.layers.size());
     const std::int64_t at = trial_ * layers + static_cast<std::int64_t>(l);
-    write(results_.preactivations, at, whole.pre, whole.pre_powers, plan.exponent + plan.pre_unit);
-    write(results_.activations, at, whole.act, whole.act_powers, plan.exponent + plan.act_unit);
-    const bool finite = std::isfinite(whole.pre.mean + whole.pre.m2) &&
-                        std::isfinite(whole.act.mean + whole.act.m2);
-    if ((!finite || plan.underflow) && results_.out_of_range[trial_] < 0) {
-      results_.out_of_range[trial_] = static_cast<std::int64_t>(l);
-    }
+    write(results_.preactivations, at, whole.pre, whole.pre_powers, pre_exponent);
+    write(results_.activations, at, whole.act, whole.act_powers, act_exponent);
   }
 
   void write(const Observed& to, std::int64_t at, const Moments& moments, const Moments& powers,

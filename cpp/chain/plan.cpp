@@ -47,11 +47,15 @@ Plan<T> make_plan(const Layer& layer, const Signal<T>& in, const Matrix<T>& matr
                .blocks = divide_up(layer.width, kBlockColumns),
                .row_chunks = divide_up(batch, kChunkRows),
                .linear = layer.activation == 0};
+  constexpr int kRange = std::numeric_limits<T>::max_exponent - 8;
   if (layer.homogeneous) {
-    // The output may have any scale: about 1 is best. Weights and biases are drawn at that scale.
-    plan.exponent = in.exponent + exponent_of(predicted);
+    // The output may have any scale: about 1 is best, as far as the weights, which are drawn at the
+    // scale that makes it so, stay well inside the range of T. The next layer can do the rest.
+    const int scaled = exponent_of(weight_rms) - exponent_of(predicted);
+    const int excess = scaled - std::clamp(scaled, -kRange / 2, kRange / 2);
+    plan.exponent = in.exponent + exponent_of(predicted) + excess;
+    plan.pre_unit = plan.act_unit = -excess;
   } else {
-    constexpr int kRange = std::numeric_limits<T>::max_exponent - 8;
     plan.pre_unit = std::clamp(exponent_of(predicted_true), -kRange, kRange);
     plan.act_unit = std::clamp(activation_exponent<T>(layer, plan.pre_unit), -kRange, kRange);
     plan.underflow = predicted > 0 && predicted_true < std::numeric_limits<T>::min();

@@ -25,10 +25,10 @@ def require(module: str, extra: str) -> ModuleType:
     --------
     >>> require("math", "plot").sqrt(4.0)
     2.0
-    >>> require("no_such_module", "plot")
+    >>> require("no_such_module", "plot")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    ImportError: no_such_module is not installed: pip install "varprop[plot]"
+    ImportError: no_such_module is not installed; it comes with the extra "plot": ...
     """
     try:
         return importlib.import_module(module)
@@ -36,5 +36,8 @@ def require(module: str, extra: str) -> ModuleType:
         package = module.partition(".")[0]
         if (error.name or "").partition(".")[0] != package:  # it is there, but lacks another
             raise
-        message = f'{package} is not installed: pip install "varprop[{extra}]"'
+        message = (
+            f'{package} is not installed; it comes with the extra "{extra}": '
+            f'pip install "varprop[{extra}]", or pip install {package}'
+        )
         raise ImportError(message, name=package) from None

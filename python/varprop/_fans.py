@@ -46,7 +46,8 @@ def fans(shape: Sequence[int], layout: Literal["in_out", "out_in"] = "in_out") -
     return inputs * math.prod(kernel), outputs * math.prod(kernel)
 
 
-_GAINS = {
+# Squares, so that the variances made of them are exact.
+_SQUARED_GAINS = {
     **dict.fromkeys(
         (
             *("linear", "sigmoid", "conv1d", "conv2d", "conv3d"),
@@ -54,11 +55,21 @@ _GAINS = {
         ),
         1.0,
     ),
-    "tanh": 5.0 / 3.0,
-    "relu": math.sqrt(2.0),
-    "leaky_relu": math.sqrt(2.0 / (1.0 + 0.01**2)),
-    "selu": 0.75,
+    "tanh": 25.0 / 9.0,
+    "relu": 2.0,
+    "leaky_relu": 2.0 / (1.0 + 0.01**2),
+    "selu": 0.5625,
 }
+
+
+def squared_gain(nonlinearity: str, param: float | None = None) -> float:
+    """Return the square of :func:`gain`."""
+    if nonlinearity not in _SQUARED_GAINS:
+        raise _spec.unknown("nonlinearity", nonlinearity, _SQUARED_GAINS)
+    if nonlinearity == "leaky_relu" and param is not None:
+        slope = _spec.real("param", param)
+        return 2.0 / (1.0 + slope * slope)
+    return _SQUARED_GAINS[nonlinearity]
 
 
 def gain(nonlinearity: str, param: float | None = None) -> float:
@@ -88,9 +99,4 @@ def gain(nonlinearity: str, param: float | None = None) -> float:
     >>> gain("relu"), gain("leaky_relu", 1.0)
     (1.4142135623730951, 1.0)
     """
-    if nonlinearity not in _GAINS:
-        raise _spec.unknown("nonlinearity", nonlinearity, _GAINS)
-    if nonlinearity == "leaky_relu" and param is not None:
-        slope = _spec.real("param", param)
-        return math.sqrt(2.0 / (1.0 + slope * slope))
-    return _GAINS[nonlinearity]
+    return math.sqrt(squared_gain(nonlinearity, param))

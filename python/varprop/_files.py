@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,25 +38,33 @@ def target(path: str | PathLike[str]) -> Path:
         raise FileNotFoundError(f"no such directory: {path.parent}")
     if path.exists() and not path.is_file():  # a directory, or a device that must stay one
         raise OSError(f"not a regular file: {path}")
+    if not os.access(path.resolve().parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"no permission to write in directory: {path.parent}")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"no permission to write: {path}")
     return path
 
 
 @contextmanager
 def atomic(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under its name only when the block has ended well."""
-    path = target(path).resolve()
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    whole = target(path).resolve()
+    part = whole.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as file:
             yield file
-        part.replace(path)
+        part.replace(whole)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(part)):
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
     finally:
         part.unlink(missing_ok=True)
 
 
 def format_of(path: str | PathLike[str]) -> str:
     """Return the suffix that says how a run is saved, ``.json`` or ``.npz``."""
-    suffix = Path(path).suffix
+    suffix = Path(path).suffix.lower()
     if suffix not in _WRITERS:
         raise ValueError(f"path must end in {' or '.join(_WRITERS)}, got {str(path)!r}")
     return suffix
@@ -204,6 +213,8 @@ def _number(value: Any, kind: type) -> Any:
 
 def _run(record: Any) -> Run:
     """Make a run of a record, after looking at everything in it."""
+    if not isinstance(record, dict):
+        raise ValueError(f"it holds a {type(record).__name__} where a record of a run must stand")
     version = record["stream_version"]
     if version != STREAM_VERSION:
         raise ValueError(f"stream version must be {STREAM_VERSION}, got {version!r}")

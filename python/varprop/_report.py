@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WIDTH = 80
 ENDS = 10  # layers shown at each end of a deep network
 DOTS = "..."
+READABLE = 9  # characters that a name has to keep: dense9999
 
 # Decimal numbers far beyond the range of a float, as very deep networks have them.
 _WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -67,10 +68,13 @@ def _row(tag: str, cells: Iterable[tuple[str, str]]) -> str:
 
 def table(run: Run, every: int | None = None) -> str:
     """Return the table as text."""
-    names, *columns = _columns(run, every)
-    blocks = [_block(group, list(same)) for group, same in groupby(columns, lambda c: c.group)]
-    room = WIDTH - sum(3 + len(block[0]) for block in blocks)
-    cells = [_shortened(cell, room) for cell in ("", names.title, *names.cells)]
+    for digits in (2, 1, 0):  # of wide numbers: as many as leave room for the names
+        names, *columns = _columns(run, every, digits)
+        blocks = [_block(group, list(same)) for group, same in groupby(columns, lambda c: c.group)]
+        room = WIDTH - sum(3 + len(block[0]) for block in blocks)
+        if room >= min(READABLE, max(map(len, names.cells))):
+            break
+    cells = ["", names.title, *_shortened(names.cells, max(room, len(names.title)))]
     widest = max(map(len, cells))
     lines = zip((cell.ljust(widest) for cell in cells), *blocks, strict=True)
     return "\n".join("   ".join(line).rstrip() for line in lines)
@@ -87,21 +91,27 @@ def _block(group: str, columns: list[Column]) -> list[str]:
     return [group.center(len(lines[0])), *lines]
 
 
-def _shortened(name: str, room: int) -> str:
-    if len(name) <= room:
-        return name
-    kept = max(room - len(DOTS), 2)
-    return name[: kept // 2] + DOTS + name[-(kept - kept // 2) :]
+def _shortened(names: list[str], room: int) -> list[str]:
+    """Cut long names at the start, where their numbers are not, or else in the middle."""
+    kept = room - 2
+    for start in (0, kept // 2):
+        short = [
+            name if len(name) <= room else f"{name[:start]}..{name[start - kept :]}"
+            for name in names
+        ]
+        if len(set(short)) == len(set(names)):
+            break
+    return short
 
 
-def _columns(run: Run, every: int | None = None) -> list[Column]:
+def _columns(run: Run, every: int | None = None, digits: int = 2) -> list[Column]:
     before, after = run.preactivations, run.activations
     columns = [
         Column("", "layer", list(run.layer_names)),
-        Column("pre-activation", "mean", _means(before)),
-        Column("pre-activation", "std", _spreads(before, 1)),
-        Column("activation", "mean", _means(after)),
-        Column("activation", "var", _spreads(after, 2)),
+        Column("pre-activation", "mean", _means(before, digits)),
+        Column("pre-activation", "std", _spreads(before, 1, digits)),
+        Column("activation", "mean", _means(after, digits)),
+        Column("activation", "var", _spreads(after, 2, digits)),
     ]
     if run.trials == 1:
         columns.append(Column("activation", "log10 E[x^2]", _fixed(after.log10_second_moment)))
@@ -128,21 +138,23 @@ def _shown(layers: int, every: int | None) -> list[int | None]:
     return [*range(ENDS), None, *range(layers - ENDS, layers)]
 
 
-def _means(statistics: Statistics) -> list[str]:
+def _means(statistics: Statistics, digits: int) -> list[str]:
     """Write means with digits that matter beside their signal's size."""
     observed = statistics.observed
     size = np.hypot(observed["mean"], np.sqrt(observed["variance"]))
-    return _numbers(observed["mean"], observed["exponent"], size)
+    return _numbers(observed["mean"], observed["exponent"], size, digits)
 
 
-def _spreads(statistics: Statistics, power: int) -> list[str]:
+def _spreads(statistics: Statistics, power: int, digits: int) -> list[str]:
     """Write standard deviations (power 1) or variances (power 2)."""
     observed = statistics.observed
     spread = observed["variance"] ** (power / 2)
-    return _numbers(spread, power * observed["exponent"], spread)
+    return _numbers(spread, power * observed["exponent"], spread, digits)
 
 
-def _numbers(mantissa: NDArray[Any], exponent: NDArray[Any], size: NDArray[Any]) -> list[str]:
+def _numbers(
+    mantissa: NDArray[Any], exponent: NDArray[Any], size: NDArray[Any], digits: int
+) -> list[str]:
     """Write mantissa * 2**exponent: with four decimals where all sizes are ordinary."""
     with np.errstate(over="ignore", under="ignore"):
         values, sizes = np.ldexp(mantissa, exponent), np.ldexp(size, exponent)
@@ -150,7 +162,7 @@ def _numbers(mantissa: NDArray[Any], exponent: NDArray[Any], size: NDArray[Any])
     if not sizes.size or (sizes.min() >= 1e-2 and sizes.max() < 1e4):
         return _fixed(values)
     return [
-        f"{_WIDE.multiply(Decimal(m), _WIDE.power(2, e)):.2e}"
+        f"{_WIDE.multiply(Decimal(m), _WIDE.power(2, e)):.{digits}e}"
         if m and math.isfinite(m)
         else f"{m:g}"
         for m, e in zip(mantissa.tolist(), exponent.tolist(), strict=True)
@@ -206,6 +218,11 @@ def _warnings(run: Run) -> list[str]:
 
 
 def _wrapped(phrases: list[str]) -> list[str]:
-    """Join phrases by commas into lines that break between them."""
+    """Join phrases by commas into lines that break between them, inside only at a space."""
     joined = ", ".join(phrase.replace(" ", "\0") for phrase in phrases)
-    return [line.replace("\0", " ") for line in wrap(joined, WIDTH)]
+    lines = (line.replace("\0", " ") for line in _broken(joined))
+    return [part for line in lines for part in _broken(line)]
+
+
+def _broken(text: str) -> list[str]:
+    return wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)

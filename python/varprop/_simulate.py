@@ -12,7 +12,7 @@ from varprop import _core, _memory, _spec
 from varprop._keys import key, keys
 from varprop._progress import progress_bar
 from varprop._statistics import COLLECTED, Observed
-from varprop._weights import dtype_name, thread_count, weights
+from varprop._weights import check_range, dtype_name, thread_count, weights
 from varprop.initializers import Given
 from varprop.network import Network, root_mean_square
 from varprop.run import Run
@@ -93,6 +93,12 @@ def simulate(
     given = None if isinstance(inputs, (int, np.integer)) else _checked(net, inputs, kind)
     batch = _spec.integer("inputs", inputs, least=1) if given is None else len(given)
 
+    for operation, layer in zip(net.operations, net.layers, strict=True):
+        for part, law in (("weight", layer.weight), ("bias", layer.bias)):
+            if law is not None:
+                draw = getattr(operation, part).draw
+                check_range(law, draw, kind, f"layer {layer.name!r}: {part}")
+
     def compiled(threads: int, by_trial: bool) -> _core.Simulation:
         return _core.Simulation(
             operations=net.operations,
@@ -115,7 +121,9 @@ def simulate(
         limit = _memory.available()
         if limit is not None and simulation.memory() > limit:
             simulation = compiled(count, by_trial=False)
-    _memory.require(simulation.memory(), f"a run of {batch} rows")
+    results = 2 * 8 * trials * len(net.layers) * (3 if len(collected) == 1 else 7)
+    what = f"a run of {batch} rows and {trials} trials"
+    _memory.require(simulation.memory() + results, what)
 
     def form(layer: int, trial: int) -> tuple[NDArray[Any], float]:
         matrix = weights(
@@ -131,6 +139,8 @@ def simulate(
 
     with progress_bar(progress) as report:
         observed = simulation.run(report, form)
+        if report is not None:
+            report(1.0)
     return Run(
         net,
         inputs=batch if given is None else given,

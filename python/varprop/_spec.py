@@ -55,8 +55,8 @@ def parse(text: str, argument: str = "text") -> tuple[str, tuple[object, ...], d
             raise ValueError
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ValueError(
-            f"{argument} must be a name, alone or called with literals such as "
-            f"'normal(std=0.1)', got {text!r}"
+            f"{argument} must be a name, alone or called with numbers and quoted strings "
+            f"such as \"name(x=0.1, mode='fan_in')\", got {text!r}"
         ) from None
     return call.func.id, args, named
 

@@ -57,6 +57,10 @@ class Fields:
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
 
+    def __repr__(self) -> str:
+        trials, layers = self.observed["mean"].shape
+        return f"Fields({layers} layers, {trials} trials)"
+
     @property
     def count(self) -> NDArray[np.int64]:
         """How many numbers were seen."""

@@ -96,12 +96,15 @@ def weights(
     words = key(seed, name)
     trial = _trial(trial)
     kind = dtype_name(dtype)
+    check_range(law, draw, kind)
     axes = _axes(region, sizes)
     count = thread_count(threads)
     target = _output(out, tuple(axis[2] for axis in axes), kind)
     if draw is not None:
         with progress_bar(progress) as report:
             _draw_region(draw, words, trial, sizes, axes, target, kind, count, report)
+            if report is not None:
+                report(1.0)
         return target
     _memory.require(4 * 8 * math.prod(sizes), f"a tensor of shape {sizes} formed whole")
 
@@ -119,12 +122,22 @@ def weights(
 def dtype_name(dtype: DTypeLike, allowed: tuple[str, ...] = _DTYPES) -> str:
     """Return the name of a dtype, or the error that lists those allowed."""
     try:
+        if dtype is None:
+            raise TypeError
         name = dtype if isinstance(dtype, str) and dtype in allowed else np.dtype(dtype).name
     except TypeError:
         name = str(dtype)
     if name not in allowed:
         raise _spec.unknown("dtype", name, allowed)
     return name
+
+
+def check_range(law: Law, draw: Draw | None, dtype: str, argument: str = "init") -> None:
+    """Raise ValueError where all numbers of a law are zero or infinite in its dtype."""
+    limits = np.finfo("float64" if dtype == "float64" else "float32")
+    least, most = float(limits.smallest_subnormal), float(limits.max)
+    if draw is not None and draw.rms and not least < draw.rms < most:
+        raise ValueError(f"{argument} {law} is out of the range of {dtype}")
 
 
 def thread_count(threads: int | None) -> int:
@@ -145,7 +158,9 @@ def _axes(region: slice | tuple[slice, ...] | None, sizes: tuple[int, ...]) -> l
     """Return start, step and count along each axis."""
     if region is None:
         region = ()
-    slices = (region,) if isinstance(region, slice) else tuple(region)
+    if not isinstance(region, (slice, tuple)):
+        raise TypeError(f"region must be a tuple of slices, got {region!r}")
+    slices = (region,) if isinstance(region, slice) else region
     if len(slices) > len(sizes):
         raise ValueError(f"region must have at most {len(sizes)} slices, got {len(slices)}")
     axes = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import reprlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from varprop import _spec
 from varprop._draw import Draw
-from varprop._fans import fans, gain
+from varprop._fans import fans, gain, squared_gain
 from varprop._laws import (
     Constant,
     Distribution,
@@ -64,7 +65,7 @@ def _kaiming(
 ) -> Law:
     if mode not in ("fan_in", "fan_out"):
         raise _spec.unknown("mode", mode, ("fan_in", "fan_out"))
-    return VarianceScaling(gain(nonlinearity, _spec.real("a", a)) ** 2, mode, distribution)
+    return VarianceScaling(squared_gain(nonlinearity, _spec.real("a", a)), mode, distribution)
 
 
 def _torch_truncated(mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Law:
@@ -163,6 +164,8 @@ def resolve(spec: str | Law | ArrayLike, argument: str = "init") -> Law:
 
 
 def _named(text: str, argument: str) -> Law:
+    with suppress(ValueError):
+        return Constant(float(text))
     name, args, kwargs = _spec.parse(text, argument)
     if name not in LAWS:
         raise _spec.unknown(argument, name, LAWS)

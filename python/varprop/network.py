@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -124,7 +124,7 @@ class Dense:
         }
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Network:
     """Inputs and layers, checked to fit each other.
 
@@ -151,6 +151,8 @@ class Network:
     layers: tuple[Dense, ...]
 
     def __init__(self, inputs: int, layers: Iterable[Dense]) -> None:
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers must be a list of layers, got {layers!r}")
         layers = tuple(layers)
         for position, layer in enumerate(layers):
             if not isinstance(layer, Dense):
@@ -174,6 +176,14 @@ class Network:
                     layer.bias.compile(shape[1:])
             except ValueError as error:
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
+
+    def __repr__(self) -> str:
+        widths = " -> ".join(
+            f"{width} x {count}" if count > 1 else str(width)
+            for width, same in groupby(layer.width for layer in self.layers)
+            for count in [len(list(same))]
+        )
+        return f"<Network: {len(self.layers)} dense layers, {self.inputs} -> {widths}>"
 
     @cached_property
     def layer_names(self) -> tuple[str, ...]:
@@ -282,7 +292,7 @@ def mlp(
     >>> mlp([100] * 101, weight="normal(std=0.1)").layer_names[-1]
     'dense100'
     """
-    sizes = list(sizes)
+    sizes = _spec.sizes("sizes", sizes)
     if len(sizes) < 2:
         raise ValueError(f"sizes must hold the inputs and at least one layer, got {sizes!r}")
     kinds = [activation] * (len(sizes) - 1)

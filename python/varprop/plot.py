@@ -33,9 +33,10 @@ def plot(
 ) -> Figure:
     """Draw the variance of every layer on a logarithmic axis, and the mean below it.
 
-    The lines are those of all trials pooled, the bands hold the central 95% of the trials. Where
+    The full lines are those of all trials pooled, which in deep networks hang on the few largest;
+    the dashed ones are the medians of the trials, and the bands hold the central 95% of them. Where
     the standard deviation changes more than a thousandfold over the layers, the mean is shown in
-    its units.
+    its units. A line above says where values left the range of the dtype.
 
     Parameters
     ----------
@@ -71,6 +72,8 @@ def plot(
         upper.set_ylabel(f"log10 variance of\nthe {of}")
     if run.trials > 1:
         upper.legend(frameon=False)
+    if run.out_of_range:
+        upper.set_title(_out_of_range(run), fontsize="small", color="C3", parse_math=False)
 
     if sizes.size and np.ptp(sizes) > 6:
         _draw(lower, _relative_mean(pooled), _relative_mean(pooled.per_trial))
@@ -89,8 +92,16 @@ def plot(
     return figure
 
 
+def _out_of_range(run: Run) -> str:
+    """Return where values left the range of the dtype, in a line."""
+    first = min(run.network.index(layer) for layer, _ in run.out_of_range)
+    some = len({trial for _, trial in run.out_of_range})
+    trials = f"{some} of {run.trials} trial{'s' if run.trials > 1 else ''}"
+    return f"out of the range of {run.dtype} from {run.layer_names[first]} on, in {trials}"
+
+
 def _draw(axes: Axes, pooled: FloatArray, per_trial: FloatArray) -> None:
-    """Draw the line of the pooled values over the band of the trials."""
+    """Draw the lines of the pooled values and of the median trial over the band of the trials."""
     layers = np.arange(1, len(pooled) + 1)
     trials = len(per_trial)
     if trials > 1:
@@ -100,6 +111,10 @@ def _draw(axes: Axes, pooled: FloatArray, per_trial: FloatArray) -> None:
         axes.fill_between(layers, low, high, color="0.8", linewidth=0, label=label)
     style = "k.-" if len(pooled) <= 50 else "k-"
     axes.plot(layers, pooled, style, linewidth=1.2, label="all trials pooled")
+    if trials > 1:
+        with np.errstate(invalid="ignore"):
+            median = np.median(per_trial, axis=0)
+        axes.plot(layers, median, "C0--", linewidth=1.2, label="median trial")
 
 
 def _relative_mean(fields: Fields) -> FloatArray:

@@ -221,9 +221,9 @@ class Run:
     def to_dataframe(self) -> DataFrame:
         """Return the pooled statistics as a table, one row for each signal of each layer.
 
-        Needs pandas: ``pip install "varprop[sweep]"``.
+        Needs pandas: ``pip install "varprop[dataframe]"``.
         """
-        pandas = require("pandas", "sweep")
+        pandas = require("pandas", "dataframe")
         frames = [
             pandas.DataFrame({"layer": self.layer_names, "signal": signal, **self._fields(signal)})
             for signal in SIGNALS
@@ -274,6 +274,8 @@ def concat(runs: Iterable[Run]) -> Run:
     ValueError
         The runs differ in something else than their trials (the message says in what), or their
         trials do not follow each other.
+    TypeError
+        Something else than a run is among them.
 
     Examples
     --------
@@ -287,9 +289,14 @@ def concat(runs: Iterable[Run]) -> Run:
     runs = list(runs)
     if not runs:
         raise ValueError("runs must hold at least one run")
+    for position, run in enumerate(runs):
+        if not isinstance(run, Run):
+            raise TypeError(f"runs[{position}] must be a Run, got {type(run).__name__}")
     first, trial = runs[0], runs[0].first_trial
     for position, run in enumerate(runs):
-        for what in ("network", "seed", "dtype", "statistics", "batch"):
+        if run.network != first.network:
+            raise ValueError(f"runs must have one network, that of runs[{position}] is another")
+        for what in ("seed", "dtype", "statistics", "batch"):
             ours, theirs = getattr(first, what), getattr(run, what)
             if ours != theirs:
                 raise ValueError(
