@@ -12,7 +12,7 @@ from varprop import _core, _memory, _spec
 from varprop._keys import key, keys
 from varprop._progress import progress_bar
 from varprop._statistics import COLLECTED, Observed
-from varprop._weights import check_range, dtype_name, thread_count, weights
+from varprop._weights import dtype_name, in_range, thread_count, weights
 from varprop.initializers import Given
 from varprop.network import Network, root_mean_square
 from varprop.run import Run
@@ -93,11 +93,7 @@ def simulate(
     given = None if isinstance(inputs, (int, np.integer)) else _checked(net, inputs, kind)
     batch = _spec.integer("inputs", inputs, least=1) if given is None else len(given)
 
-    for operation, layer in zip(net.operations, net.layers, strict=True):
-        for part, law in (("weight", layer.weight), ("bias", layer.bias)):
-            if law is not None:
-                draw = getattr(operation, part).draw
-                check_range(law, draw, kind, f"layer {layer.name!r}: {part}")
+    _check_ranges(net, kind)
 
     def compiled(threads: int, by_trial: bool) -> _core.Simulation:
         return _core.Simulation(
@@ -157,6 +153,16 @@ def simulate(
             if layer >= 0
         ],
     )
+
+
+def _check_ranges(net: Network, kind: str) -> None:
+    for operation, layer in zip(net.operations, net.layers, strict=True):
+        for part in ("weight", "bias"):
+            if not in_range(getattr(operation, part).rms, kind):
+                law = getattr(layer, part)
+                raise ValueError(
+                    f"layer {layer.name!r}: {part} {law} is out of the range of {kind}"
+                )
 
 
 def _statistics(statistics: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -20,6 +20,10 @@ from varprop.initializers import Law
 Axis = tuple[int, int, int]  # start, step, count
 
 _DTYPES = ("float32", "float64", "float16", "bfloat16")
+_RANGES = {
+    name: (float(np.finfo(name).smallest_subnormal), float(np.finfo(name).max))
+    for name in ("float32", "float64")
+}
 
 
 def weights(
@@ -96,7 +100,8 @@ def weights(
     words = key(seed, name)
     trial = _trial(trial)
     kind = dtype_name(dtype)
-    check_range(law, draw, kind)
+    if draw is not None and not in_range(draw.rms, kind):
+        raise ValueError(f"init {law} is out of the range of {kind}")
     axes = _axes(region, sizes)
     count = thread_count(threads)
     target = _output(out, tuple(axis[2] for axis in axes), kind)
@@ -132,12 +137,10 @@ def dtype_name(dtype: DTypeLike, allowed: tuple[str, ...] = _DTYPES) -> str:
     return name
 
 
-def check_range(law: Law, draw: Draw | None, dtype: str, argument: str = "init") -> None:
-    """Raise ValueError where all numbers of a law are zero or infinite in its dtype."""
-    limits = np.finfo("float64" if dtype == "float64" else "float32")
-    least, most = float(limits.smallest_subnormal), float(limits.max)
-    if draw is not None and draw.rms and not least < draw.rms < most:
-        raise ValueError(f"{argument} {law} is out of the range of {dtype}")
+def in_range(rms: float, dtype: str) -> bool:
+    """Return whether numbers of this size are more than zeros or infinities in the dtype."""
+    least, most = _RANGES["float64" if dtype == "float64" else "float32"]
+    return rms == 0.0 or least < rms < most
 
 
 def thread_count(threads: int | None) -> int:
