@@ -8,10 +8,14 @@ import pytest
 
 import varprop
 
-MODULES = [name for _, name, _ in pkgutil.iter_modules(varprop.__path__) if name != "_core"]
+MODULES = [
+    name
+    for _, name, _ in pkgutil.walk_packages(varprop.__path__, "varprop.")
+    if name != "varprop._core"
+]
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_docstrings(module):
-    failures, _ = doctest.testmod(importlib.import_module(f"varprop.{module}"))
+    failures, _ = doctest.testmod(importlib.import_module(module))
     assert failures == 0

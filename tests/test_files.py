@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import zipfile
+from base64 import b64encode
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +15,11 @@ from varprop import _files
 
 FORMATS = ["json", "npz"]
 ROWS = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+EVERYTHING = (
+    *("extremes", "kurtosis", "histogram", "correlation", "gradient_correlation"),
+    "saturation(threshold=0.05)",
+)
+BACK = {"backward": True, "loss": "softmax_cross_entropy", "statistics": EVERYTHING}
 
 
 def simulated(**options):
@@ -31,14 +37,18 @@ def simulated(**options):
 def assert_same(one, other):
     """Assert that two runs agree to the bit in everything."""
     assert one.network == other.network
-    for name in ("batch", "seed", "trials", "first_trial", "dtype", "statistics", "out_of_range"):
+    for name in (
+        *("batch", "seed", "trials", "first_trial", "dtype", "statistics", "out_of_range"),
+        *("loss", "precision"),
+    ):
         assert getattr(one, name) == getattr(other, name)
         assert type(getattr(one, name)) is type(getattr(other, name))
-    if one.given_inputs is None:
-        assert other.given_inputs is None
-    else:
-        assert one.given_inputs.dtype == other.given_inputs.dtype
-        assert np.array_equal(one.given_inputs, other.given_inputs)
+    for given in ("given_inputs", "given_targets"):
+        ours, theirs = getattr(one, given), getattr(other, given)
+        assert (ours is None) == (theirs is None)
+        assert ours is None or ours.dtype == theirs.dtype
+        assert ours is None or np.array_equal(ours, theirs)
+    assert one.observed.keys() == other.observed.keys()
     for signal, observed in one.observed.items():
         assert observed.keys() == other.observed[signal].keys()
         for key, values in observed.items():
@@ -59,6 +69,11 @@ def path(request, tmp_path):
         {"inputs": ROWS, "dtype": "float64", "first_trial": 2**40},
         {"inputs": ROWS.astype(np.float64), "statistics": ("extremes", "kurtosis")},
         {"trials": 1, "statistics": "kurtosis"},
+        {"backward": True, "trials": 1},
+        {**BACK, "inputs": ROWS},
+        {**BACK, "targets": np.array([2, 0, 1, 1])},
+        {**BACK, "targets": np.full((4, 3), 1 / 3), "dtype": "float64"},
+        {**BACK, "loss": "mse", "targets": -ROWS[:, :3]},
     ],
 )
 def test_round_trip_to_the_bit(path, options):
@@ -68,7 +83,15 @@ def test_round_trip_to_the_bit(path, options):
     assert_same(run, again)
     assert np.array_equal(run.weights(0), again.weights(0))
     assert np.array_equal(run.inputs(), again.inputs())
+    assert run.loss in (None, "gaussian") or np.array_equal(run.targets(), again.targets())
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_precision_is_kept(path):
+    run = simulated()
+    run.precision = 0.1
+    run.save(path)
+    assert_same(run, vp.load(path))
 
 
 def test_numbers_that_json_has_no_word_for(path):
@@ -171,7 +194,8 @@ JUNK = [None, True, "x", -1, 10**30, 1.5, [], {}, [[]], [["x"]], {"a": 1}, "nan"
 def test_wrong_types_never_crash(tmp_path):
     """Replace every value of a saved run by junk of every type."""
     path = tmp_path / "run.json"
-    simulated(inputs=ROWS, trials=1, statistics="kurtosis").save(path)
+    options = {"inputs": ROWS, "trials": 1, "statistics": "kurtosis", "backward": True}
+    simulated(**options, loss="mse", targets=ROWS[:, :3]).save(path)
     text = path.read_text()
     refused = total = 0
     for place in places(json.loads(text)):
@@ -187,15 +211,109 @@ def test_wrong_types_never_crash(tmp_path):
     assert refused > 0.8 * total
 
 
-def test_missing_entries_are_named(tmp_path):
+LATER = {"loss", "targets", "precision"}  # entries that older files lack
+
+
+@pytest.mark.parametrize("options", [{}, BACK])
+def test_missing_entries_are_named(tmp_path, options):
     path = tmp_path / "run.json"
-    simulated().save(path)
+    simulated(**options).save(path)
     text = path.read_text()
-    for key in json.loads(text).keys() - {"varprop"}:
+    for key in json.loads(text).keys() - {"varprop", *LATER}:
         record = json.loads(text)
         del record[key]
         path.write_text(json.dumps(record))
         refuse(path, f"does not hold a run: no entry '{key}'")
+
+
+def test_missing_statistics_are_named(tmp_path):
+    path = tmp_path / "run.json"
+    simulated(**BACK).save(path)
+    text = path.read_text()
+    for signal in ("activations", "gradients", "input_gradients"):
+        for key in json.loads(text)[signal]:
+            record = json.loads(text)
+            del record[signal][key]
+            path.write_text(json.dumps(record))
+            refuse(path, f"does not hold a run: no entry '{key}'")
+
+
+def test_older_files_went_forward_only(tmp_path):
+    path = tmp_path / "run.json"
+    simulated().save(path)
+    record = json.loads(path.read_text())
+    assert record.keys() >= LATER
+    path.write_text(json.dumps({key: record[key] for key in record.keys() - LATER}))
+    assert_same(vp.load(path), simulated())
+    assert vp.load(path).loss is None
+
+
+def saved_labels(labels):
+    data = np.array(labels, "<i8")
+    base64 = b64encode(data.tobytes()).decode()
+    return {"dtype": "int64", "shape": data.shape, "base64": base64}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": "rmse"}, "unknown loss 'rmse': did you mean 'mse'"),
+        ({"loss": "bce"}, "needs a sigmoid"),
+        ({"loss": None}, "none without a loss"),
+        ({"loss": "gaussian"}, "targets must be None for loss 'gaussian'"),
+        ({"loss": "mse"}, r"targets must have shape \(4, 3\)"),
+        ({"targets": [0, 1, 2, 2]}, "targets must be an array"),
+        ({"targets": saved_labels([0, 1, 2])}, r"targets must have shape \(4,\) or"),
+        ({"targets": saved_labels([0, 1, 2, 3])}, "labels from 0 to 2, got 3"),
+        ({"targets": saved_labels([0, -1, 2, 2])}, "labels from 0 to 2, got -1"),
+        ({"precision": "narrow"}, "precision must be a number"),
+        ({"precision": -1}, "precision must be"),
+        ({"statistics": ["saturation(threshold=-1)"]}, "threshold must be"),
+        ({"statistics": ["saturations"]}, "did you mean 'saturation'"),
+    ],
+)
+def test_contradictions_of_the_way_back_are_refused(tmp_path, change, message):
+    path = tmp_path / "run.json"
+    simulated(**BACK, targets=np.array([0, 1, 2, 2])).save(path)
+    record = json.loads(path.read_text())
+    assert record["targets"] == json.loads(json.dumps(saved_labels([0, 1, 2, 2])))
+    path.write_text(json.dumps({**record, **change}))
+    refuse(path, message)
+
+
+@pytest.mark.parametrize(
+    ("signal", "key", "number", "message"),
+    [
+        ("gradients", "histogram", -1, "histogram must be at least 0"),
+        ("gradients", "histogram", 10**6, "histogram must not hold more than count"),
+        ("gradients", "histogram", 2**60, "histogram must be at least 0 and at most"),
+        ("gradients", "histogram", 0.5, "0.5 stands where a number must"),
+        ("activations", "saturation", 1.5, "saturation must be at least 0.0 and at most 1.0"),
+        ("activations", "dead", -0.1, "dead must be at least 0.0"),
+        ("weight_gradients", "variance", -1.0, "variance must be at least 0"),
+        ("input_gradients", "exponent", 2**41, "exponent must be"),
+        ("bias_gradients", "count", 0, "count must be at least 1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path, signal, key, number, message):
+    path = tmp_path / "run.json"
+    simulated(**BACK).save(path)
+    record = json.loads(path.read_text())
+    place = record[signal][key]
+    while isinstance(place[0], list):
+        place = place[0]
+    place[0] = number
+    path.write_text(json.dumps(record))
+    refuse(path, message)
+
+
+@pytest.mark.parametrize("cut", ["trials", "layers", "bins"])
+def test_histograms_of_another_shape_are_refused(path, cut):
+    run = simulated(**BACK)
+    where = {"trials": np.s_[1:], "layers": np.s_[:, 1:], "bins": np.s_[:, :, 1:]}[cut]
+    run.observed["gradients"]["histogram"] = run.observed["gradients"]["histogram"][where]
+    run.save(path)
+    refuse(path, r"histogram must be int64 \(3, 3, 515\), got int64")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 from varprop import _core
 
 HERE = Path(__file__).parent
-SUBJECTS = ("weights", "activations", "simulate", "moments")
-SLOW = ("interrupt", "digits", "of_the_seed", "progress")  # without a fused multiply-add
+SUBJECTS = ("weights", "activations", "simulate", "backward", "moments")
+# Too slow without a fused multiply-add, or no matter of it.
+SLOW = ("interrupt", "digits", "of_the_seed", "progress", "linear", "cover", "thousand", "added", "threads")
 
 # Prints a digest of weights and simulations: one for all instruction sets and threads.
 DIGEST = """
@@ -25,7 +26,10 @@ for dtype in ("float32", "float64"):
                 digest.update(vp.weights(shape, init, seed=3, dtype=dtype).tobytes())
     for activation in activations.NAMES:
         net = vp.mlp([64, 200, 130, 10], activation, "glorot_uniform", "normal(std=0.1)")
-        run = vp.simulate(net, 133, trials=3, statistics=("kurtosis", "extremes"), dtype=dtype,
+        loss = {"sigmoid": "bce", "linear": "mse"}.get(activation, "softmax_cross_entropy")
+        run = vp.simulate(net, 133, trials=3, dtype=dtype, backward=True, loss=loss,
+                          statistics=("kurtosis", "extremes", "histogram", "saturation",
+                                      "correlation", "gradient_correlation"),
                           threads=int(sys.argv[1]))
         for observed in run.observed.values():
             for _, array in sorted(observed.items()):

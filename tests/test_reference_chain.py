@@ -1,4 +1,5 @@
-"""The reference's simulations against a plain chain, the seed document, and exact growth rates.
+"""The reference's simulations against a plain chain, the seed document, and exact growth rates;
+what it observes of a layer against NumPy and SciPy.
 
 Statistical tests have fixed seeds; with others, a right implementation would fail with
 probability 1e-4 a test.
@@ -11,6 +12,7 @@ import math
 import numpy as np
 import pytest
 from scipy import special, stats
+from scipy.spatial import distance
 
 from varprop import reference
 from varprop.network import Dense, Network, mlp
@@ -89,3 +91,92 @@ def test_growth_of_a_linear_chain_is_exact_at_finite_width():
     assert abs(steps.mean() - mean) < 4.42 * math.sqrt(var / steps.size)
     ratio = stats.chi2(width, scale=1 / width).cdf
     assert stats.kstest(np.exp(steps).ravel(), ratio).pvalue > 1e-4
+
+
+# --- what is observed of a layer ----------------------------------------------------------------
+
+
+def test_histogram_is_numpys():
+    rng = np.random.default_rng(0)
+    sizes = 10.0 ** rng.uniform(-5, 3, 100_000)
+    values = rng.choice([-1, 1], sizes.size) * sizes
+    edges = reference.histogram_edges()
+    assert edges.shape == (516,)
+    counts = reference.histogram(values.reshape(100, -1))
+    assert counts.tolist() == np.histogram(values, edges)[0].tolist()
+    assert counts.sum() == values.size
+    assert counts.all()
+
+
+def test_histogram_has_16_bins_an_octave():
+    edges = reference.histogram_edges()
+    positive = edges[258:515]
+    assert (edges[0], edges[1], edges[-2], edges[-1]) == (-np.inf, -64, 64, np.inf)
+    assert np.array_equal(edges, -edges[::-1])
+    assert np.array_equal(positive[::16], 2.0 ** np.arange(-10, 7))
+    for low, high in zip(positive[:-1:16], positive[16::16], strict=True):
+        parts = positive[(positive >= low) & (positive <= high)]
+        assert np.array_equal(parts, np.linspace(low, high, 17))
+
+
+@pytest.mark.parametrize(
+    ("value", "bin_"),
+    [
+        (0.0, 257),
+        (-0.0, 257),
+        (1e-300, 257),
+        (2.0**-10, 258),
+        (np.nextafter(2.0**-10, 0), 257),
+        (1.0, 258 + 160),
+        (np.nextafter(1.0, 0), 258 + 159),
+        (1.0625, 258 + 161),
+        (np.nextafter(64.0, 0), 513),
+        (64.0, 514),
+        (np.inf, 514),
+    ],
+)
+def test_histogram_at_the_edges_of_its_bins(value, bin_):
+    assert reference.histogram(value).nonzero()[0].tolist() == [bin_]
+    assert reference.histogram(-value).nonzero()[0].tolist() == [514 - bin_]
+
+
+def test_correlation_is_the_mean_cosine_of_pairs():
+    x = np.random.default_rng(0).normal(size=(9, 5)) + 0.3
+    cosines = 1 - distance.pdist(x, "cosine")
+    assert reference.correlation(x) == pytest.approx(cosines.mean(), rel=1e-12)
+    with_zeros = np.insert(x, [0, 4, 9], 0.0, axis=0)
+    assert reference.correlation(with_zeros) == pytest.approx(cosines.mean(), rel=1e-12)
+    assert reference.correlation(np.outer([1, 2, 5], x[0])) == pytest.approx(1)
+    assert reference.correlation(np.outer([1, -1], x[0])) == pytest.approx(-1)
+    assert math.isnan(reference.correlation(x[:1]))
+    assert math.isnan(reference.correlation(with_zeros[:2]))
+
+
+def test_shares_of_saturated_and_dead_units():
+    slopes = np.array([[0.0, 0.0, 0.0999, -1.0], [0.0, 0.1, 1.0, -0.0999], [0.0, 1.0, 1.0, 1.0]])
+    assert reference.saturation(slopes) == {
+        "saturation": 6 / 12,
+        "zero_slope": 4 / 12,
+        "dead": 1 / 4,
+    }
+    assert reference.saturation(slopes, 0.5)["saturation"] == 7 / 12
+
+
+def test_simulation_observes_what_is_asked_for():
+    net = mlp([20, 30, 10], "tanh", "normal(std=0.4)")
+    asked = ("moments", "histogram", "correlation", "saturation(threshold=0.3)")
+    run = reference.simulate(net, 40, trials=2, statistics=asked)
+    for trial in range(2):
+        for i, layer in enumerate(reference.chain(net, 40, trial=trial)):
+            y, x = layer.preactivations, layer.activations
+            for signal, values in (("preactivations", y), ("activations", x)):
+                found = run[signal]
+                assert np.array_equal(found["histogram"][trial, i], reference.histogram(values))
+                assert found["correlation"][trial, i] == reference.correlation(values)
+            # 1 - tanh^2 < 0.3 where |y| > artanh(sqrt(0.7))
+            share = np.mean(np.abs(y) > math.atanh(math.sqrt(0.7)))
+            assert run["activations"]["saturation"][trial, i] == share
+    assert run["activations"]["dead"].tolist() == [[0, 0], [0, 0]]
+    assert "saturation" not in run["preactivations"]
+    plain = reference.simulate(net, 40, trials=2)
+    assert plain["activations"].keys() == reference.moments(np.ones(3)).keys()

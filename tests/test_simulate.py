@@ -124,23 +124,14 @@ def test_threads_and_splits_change_no_bit(name, dtype):
         assert joined.preactivations.kurtosis.tobytes() == whole.preactivations.kurtosis.tobytes()
 
 
-def test_memory_bound_changes_no_bit(monkeypatch):
-    from varprop import _core, _memory
+def test_too_little_memory_is_said(monkeypatch):
+    from varprop import _memory
 
     net = NETS["wide"]
     whole = vp.simulate(net, 130, trials=5, threads=2)
-    asked = []
-    original = _core.Simulation
-
-    def spy(**arguments):
-        asked.append(arguments["by_trial"])
-        return original(**arguments)
-
-    monkeypatch.setattr(_core, "Simulation", spy)
     monkeypatch.setattr(_memory, "SMALL", 0)
     monkeypatch.setattr(_memory, "available", lambda: 2_000_000)
     assert bits(vp.simulate(net, 130, trials=5, threads=2)) == bits(whole)
-    assert asked == [True, False]
     monkeypatch.setattr(_memory, "available", lambda: 1000)
     with pytest.raises(MemoryError, match=r"a run of 130 rows and 5 trials needs about .* MB"):
         vp.simulate(net, 130, trials=5)
@@ -309,6 +300,14 @@ def test_digits_through_glorots_network(init):
         ({"trials": 10**12}, MemoryError, "trials needs about"),
         ({"threads": 0}, ValueError, "threads"),
         ({"statistics": ("moment",)}, ValueError, "did you mean 'moments'"),
+        ({"statistics": "correlation", "inputs": 1}, ValueError, "at least 2 rows, got 1"),
+        ({"statistics": "gradient_correlation"}, ValueError, "needs backward=True"),
+        ({"loss": "mse"}, ValueError, "need backward=True"),
+        ({"memory": "many"}, ValueError, "'500MB', got 'many'"),
+        ({"memory": "1kB"}, ValueError, r"memory must be at least \d+ bytes .* got 1 kB"),
+        ({"trials": "all"}, ValueError, "trials must be an integer or 'auto', got 'all'"),
+        ({"trials": "auto", "precision": 0}, ValueError, "precision must be greater than 0"),
+        ({"trials": "auto", "max_trials": 1}, ValueError, "max_trials"),
     ],
 )
 def test_bad_arguments(arguments, error, message):

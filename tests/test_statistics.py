@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from varprop._histogram import EDGES
 from varprop.run import Statistics
 
 TRIALS, LAYERS, COUNT = 7, 4, 500
@@ -24,6 +25,7 @@ def observed(values, exponent=0):
     values = np.ldexp(values, -exponent[..., None])
     mean = values.mean(axis=-1)
     off = values - mean[..., None]
+    counts = [[np.histogram(x, EDGES)[0] for x in layers] for layers in values]
     return {
         "count": np.full(values.shape[1], values.shape[2], np.int64),
         "mean": mean,
@@ -33,6 +35,7 @@ def observed(values, exponent=0):
         "maximum": values.max(axis=-1),
         "m3": (off**3).mean(axis=-1),
         "m4": (off**4).mean(axis=-1),
+        "histogram": np.array(counts, np.int64),
     }
 
 
@@ -172,3 +175,85 @@ def test_interval_arguments():
     for level in (0, 1, 95):
         with pytest.raises(ValueError, match=f"level must be between 0 and 1, got {level}"):
             statistics.interval("var", level)
+
+
+@pytest.mark.parametrize("exponent", [0, 3, np.arange(28).reshape(7, 4) % 7 - 3])
+def test_percentiles_are_those_of_the_numbers(exponent):
+    values = numbers()
+    # Scaled as a simulation does, to sizes around one; of trials pooled the largest decides.
+    exponent = np.asarray(exponent) + np.frexp(values.std(axis=-1))[1]
+    statistics = Statistics(observed(values, exponent))
+    least = np.ldexp(1.0, exponent - 10)
+    for q, name in ((2, "p02"), (50, "p50"), (98, "p98"), (75, None)):
+        for fields, raw, zero in (
+            (statistics, pooled(values), least.max(axis=0)),
+            (statistics.per_trial, values, least),
+        ):
+            exact = np.percentile(raw, q, axis=-1)
+            found = fields.percentile(q)
+            assert np.all(np.abs(found - exact) <= np.abs(exact) / 16 + zero)
+            assert name is None or np.array_equal(getattr(fields, name), found)
+
+
+@pytest.mark.parametrize(("q", "error"), [(-1, ValueError), (101, ValueError), ("x", TypeError)])
+def test_percentile_must_be_a_percentage(q, error):
+    with pytest.raises(error, match="q must be a"):
+        Statistics(observed(numbers())).percentile(q)
+
+
+def test_histograms_have_true_edges():
+    values = numbers()
+    statistics = Statistics(observed(values, np.frexp(values.std(axis=-1))[1]))
+    for fields, raw in ((statistics, pooled(values)), (statistics.per_trial, values)):
+        counts, edges = fields.histogram()
+        assert counts.shape == (*raw.shape[:-1], 515)
+        assert edges.shape == (*raw.shape[:-1], 516)
+        for where in np.ndindex(raw.shape[:-1]):
+            assert np.array_equal(counts[where], np.histogram(raw[where], edges[where])[0])
+        assert np.all(np.isinf(edges[..., [0, -1]]))
+
+
+def shares(seed=0):
+    keys = ("correlation", "saturation", "zero_slope", "dead")
+    values = np.random.default_rng(seed).uniform(size=(4, TRIALS, LAYERS))
+    return dict(zip(keys, values, strict=True))
+
+
+def test_shares_are_averaged_over_trials():
+    statistics = Statistics({**observed(numbers()), **shares()})
+    for name, values in shares().items():
+        np.testing.assert_allclose(getattr(statistics, name), values.mean(axis=0), rtol=1e-14)
+        assert np.array_equal(getattr(statistics.per_trial, name), values)
+        ends = stats.t.interval(
+            0.9, TRIALS - 1, values.mean(axis=0), stats.sem(values, axis=0, ddof=1)
+        )
+        np.testing.assert_allclose(statistics.interval(name, 0.9), ends, rtol=1e-9)
+
+
+def test_undefined_correlations_stay_visible():
+    raw = {**observed(numbers()), **shares()}
+    raw["correlation"][3, 1] = np.nan
+    statistics = Statistics(raw)
+    assert np.isnan(statistics.correlation).tolist() == [False, True, False, False]
+    assert np.isnan(statistics.interval("correlation")[0]).tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("min", r'simulate with statistics=\("moments", "extremes"\)$'),
+        ("p98", r'statistics=\("moments", "histogram"\)$'),
+        ("histogram", r'statistics=\("moments", "histogram"\)$'),
+        ("dead", r'statistics=\("moments", "saturation"\) for activations$'),
+        ("correlation", r'"correlation"\) for preactivations and activations, or statistics='),
+        ("correlation", r'"gradient_correlation"\) for gradients$'),
+    ],
+)
+def test_what_was_not_collected_says_how(name, message):
+    raw = {key: observed(numbers())[key] for key in ("count", "mean", "variance", "exponent")}
+    for fields in (Statistics(raw), Statistics(raw).per_trial):
+        with pytest.raises(ValueError, match="^not collected: .*" + message):
+            fields.histogram() if name == "histogram" else getattr(fields, name)
+    if name != "histogram":
+        with pytest.raises(ValueError, match="not collected"):
+            Statistics(raw).interval(name)

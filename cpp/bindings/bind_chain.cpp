@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "bindings/bindings.hpp"
-#include "chain/forward.hpp"
+#include "chain/histogram.hpp"
+#include "chain/simulate.hpp"
 #include "isa.hpp"
 
 namespace varprop {
@@ -38,38 +39,46 @@ class PythonHost : public Host {
   py::object form_;
 };
 
-py::array_t<double> matrix(std::int64_t trials, std::size_t layers) {
-  return py::array_t<double>({static_cast<py::ssize_t>(trials), static_cast<py::ssize_t>(layers)});
-}
-
 // The arrays of one Observed, as a dict of the names that Run reads.
 class ObservedArrays {
  public:
-  ObservedArrays(std::int64_t trials, std::size_t layers, bool powers)
-      : exponent_({static_cast<py::ssize_t>(trials), static_cast<py::ssize_t>(layers)}) {
-    for (const char* name : {"mean", "variance"}) add(name, trials, layers);
-    if (powers) {
-      for (const char* name : {"m3", "m4", "minimum", "maximum"}) add(name, trials, layers);
+  ObservedArrays(std::int64_t trials, std::size_t layers, const Wanted& wanted, bool correlation,
+                 bool slopes)
+      : shape_{static_cast<py::ssize_t>(trials), static_cast<py::ssize_t>(layers)} {
+    add(view_.mean, "mean");
+    add(view_.variance, "variance");
+    add(view_.exponent, "exponent");
+    if (wanted.powers) {
+      add(view_.m3, "m3");
+      add(view_.m4, "m4");
+      add(view_.minimum, "minimum");
+      add(view_.maximum, "maximum");
     }
-    dict_["exponent"] = exponent_;
+    if (correlation) add(view_.correlation, "correlation");
+    if (slopes) {
+      add(view_.saturation, "saturation");
+      add(view_.zero_slope, "zero_slope");
+      add(view_.dead, "dead");
+    }
+    if (!wanted.histogram) return;
+    shape_.push_back(kBins);
+    add(view_.histogram, "histogram");
+    std::fill_n(view_.histogram, trials * static_cast<std::int64_t>(layers) * kBins, 0);
   }
 
-  Observed view() {
-    return {at("mean"),    at("variance"), exponent_.mutable_data(), at("m3"), at("m4"),
-            at("minimum"), at("maximum")};
-  }
+  const Observed& view() const { return view_; }
   const py::dict& dict() const { return dict_; }
 
  private:
-  void add(const char* name, std::int64_t trials, std::size_t layers) {
-    dict_[name] = matrix(trials, layers);
-  }
-  double* at(const char* name) {
-    if (!dict_.contains(name)) return nullptr;
-    return py::cast<py::array_t<double>>(dict_[name]).mutable_data();
+  template <class Number>
+  void add(Number*& place, const char* name) {
+    py::array_t<Number> array(shape_);
+    place = array.mutable_data();
+    dict_[name] = std::move(array);
   }
 
-  py::array_t<std::int64_t> exponent_;
+  std::vector<py::ssize_t> shape_;
+  Observed view_;
   py::dict dict_;
 };
 
@@ -108,50 +117,101 @@ Network compile(const std::vector<OperationTuple>& operations, const std::vector
   return network;
 }
 
+// Python's Wanted: powers, histogram, correlation, gradient_correlation, saturation.
+using WantedTuple = std::tuple<bool, bool, bool, bool, std::optional<double>>;
+
+// A loss, the key of what is drawn for it, the targets or labels where given.
+using CostTuple = std::tuple<std::string, Key, std::optional<py::array>>;
+
+std::optional<Cost> make_cost(const std::optional<CostTuple>& cost) {
+  static const std::map<std::string, Cost::Loss> losses = {
+      {"gaussian", Cost::Loss::gaussian},
+      {"mse", Cost::Loss::mse},
+      {"softmax_cross_entropy", Cost::Loss::softmax_cross_entropy},
+      {"bce", Cost::Loss::bce}};
+  if (!cost) return std::nullopt;
+  const auto& [loss, key, targets] = *cost;
+  Cost made{.loss = losses.at(loss), .key = key};
+  if (targets && targets->ndim() == 1) {
+    made.labels = static_cast<const std::int64_t*>(targets->data());
+  } else if (targets) {
+    made.targets = targets->data();
+  }
+  return made;
+}
+
+Wanted make_wanted(const WantedTuple& wanted) { return std::make_from_tuple<Wanted>(wanted); }
+
 // A job with everything that it points to.
 class Simulation {
  public:
   Simulation(const std::vector<OperationTuple>& operations, const std::vector<Key>& keys,
              std::map<std::size_t, py::array> given, std::int64_t batch,
              std::optional<py::array> inputs, const Key& input_key, double input_rms,
-             std::int64_t first_trial, std::int64_t trials, int threads, bool by_trial, bool powers,
-             const std::string& dtype)
+             std::int64_t first_trial, std::int64_t trials, std::optional<CostTuple> cost,
+             const WantedTuple& wanted, int threads, const std::string& dtype)
       : given_(std::move(given)),
         inputs_(std::move(inputs)),
+        cost_(std::move(cost)),
         network_(compile(operations, keys, given_, input_key)),
-        job_{network_,  batch,       inputs_ ? inputs_->data() : nullptr,
-             input_rms, first_trial, trials,
-             threads,   by_trial,    powers},
+        job_{.network = network_,
+             .batch = batch,
+             .inputs = inputs_ ? inputs_->data() : nullptr,
+             .input_rms = input_rms,
+             .first_trial = first_trial,
+             .trials = trials,
+             .cost = make_cost(cost_),
+             .wanted = make_wanted(wanted),
+             .threads = threads},
         single_(dtype == "float32") {}
 
-  std::int64_t memory() const {
-    return single_ ? forward_memory<float>(job_) : forward_memory<double>(job_);
+  std::int64_t memory(bool by_trial, int kept) const {
+    const Job job = planned(by_trial, kept);
+    return single_ ? working_memory<float>(job) : working_memory<double>(job);
   }
 
-  py::dict run(py::object progress, py::object form) const {
+  py::dict run(bool by_trial, int kept, py::object progress, py::object form) const {
     const std::size_t layers = network_.layers.size();
-    ObservedArrays pre(job_.trials, layers, job_.powers), act(job_.trials, layers, job_.powers);
+    const Wanted& wanted = job_.wanted;
+    py::dict result;
+    const auto observe = [&](const char* name, std::size_t of, bool correlation, bool slopes) {
+      const ObservedArrays arrays(job_.trials, of, wanted, correlation, slopes);
+      result[name] = arrays.dict();
+      return arrays.view();
+    };
     py::array_t<std::int64_t> out_of_range(static_cast<py::ssize_t>(job_.trials));
-    const Results results{pre.view(), act.view(), out_of_range.mutable_data()};
+    Results results;
+    results.out_of_range = out_of_range.mutable_data();
+    results.preactivations = observe("preactivations", layers, wanted.correlation, false);
+    results.activations =
+        observe("activations", layers, wanted.correlation, wanted.saturation.has_value());
+    if (job_.cost) {
+      results.gradients = observe("gradients", layers, wanted.gradient_correlation, false);
+      results.weight_gradients = observe("weight_gradients", layers, false, false);
+      results.bias_gradients = observe("bias_gradients", layers, false, false);
+      results.input_gradients = observe("input_gradients", 1, false, false);
+    }
+    result["out_of_range"] = out_of_range;
     PythonHost host(std::move(progress), std::move(form));
     {
       const py::gil_scoped_release unlocked;
-      if (single_) {
-        forward<float>(job_, host, results);
-      } else {
-        forward<double>(job_, host, results);
-      }
+      const Job job = planned(by_trial, kept);
+      single_ ? simulate<float>(job, host, results) : simulate<double>(job, host, results);
     }
-    py::dict result;
-    result["preactivations"] = pre.dict();
-    result["activations"] = act.dict();
-    result["out_of_range"] = out_of_range;
     return result;
   }
 
  private:
+  Job planned(bool by_trial, int kept) const {
+    Job job = job_;
+    job.by_trial = by_trial;
+    job.kept = kept;
+    return job;
+  }
+
   std::map<std::size_t, py::array> given_;
   std::optional<py::array> inputs_;
+  std::optional<CostTuple> cost_;
   Network network_;
   Job job_;
   bool single_;
@@ -189,14 +249,15 @@ void bind_chain(py::module_& m) {
   py::class_<Simulation>(m, "Simulation")
       .def(py::init<const std::vector<OperationTuple>&, const std::vector<Key>&,
                     std::map<std::size_t, py::array>, std::int64_t, std::optional<py::array>,
-                    const Key&, double, std::int64_t, std::int64_t, int, bool, bool,
-                    const std::string&>(),
+                    const Key&, double, std::int64_t, std::int64_t, std::optional<CostTuple>,
+                    const WantedTuple&, int, const std::string&>(),
            py::arg("operations"), py::arg("keys"), py::arg("given"), py::arg("batch"),
            py::arg("inputs"), py::arg("input_key"), py::arg("input_rms"), py::arg("first_trial"),
-           py::arg("trials"), py::arg("threads"), py::arg("by_trial"), py::arg("powers"),
+           py::arg("trials"), py::arg("cost"), py::arg("wanted"), py::arg("threads"),
            py::arg("dtype"))
-      .def("memory", &Simulation::memory)
-      .def("run", &Simulation::run, py::arg("progress"), py::arg("form"));
+      .def("memory", &Simulation::memory, py::arg("by_trial"), py::arg("kept"))
+      .def("run", &Simulation::run, py::arg("by_trial"), py::arg("kept"), py::arg("progress"),
+           py::arg("form"));
 }
 
 }  // namespace varprop

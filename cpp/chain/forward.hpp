@@ -1,59 +1,52 @@
-// Forward propagation: X -> phi(X W + b), layer after layer, with the moments of every layer.
+// The way forward through a trial: X -> phi(X W + b), layer after layer, with the moments of every
+// layer; and the way to have a layer once more.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <vector>
 
-#include "control.hpp"
-#include "network.hpp"
+#include "chain/keep.hpp"
+#include "chain/worker.hpp"
 
 namespace varprop {
 
-// A matrix formed whole: row-major (fan_in, width) in the run's dtype, and its root mean square.
-struct Formed {
-  std::shared_ptr<const void> numbers;
-  double rms = 0;
-};
-
-// What the chain asks of whoever called it; form may be called from any thread.
-class Host : public Watcher {
+template <class T>
+class Forward {
  public:
-  // The weights of a layer whose law is formed whole.
-  virtual Formed form(std::size_t layer, std::uint64_t trial) = 0;
+  explicit Forward(Worker<T>& worker)
+      : worker_(worker),
+        job_(worker.job),
+        shared_(worker.shared),
+        keeper_(worker.job.network.layers.size(), worker.job.kept),
+        signals_(worker.job.network.layers.size()) {}
+
+  // All layers. True where every number stayed in the range of T and the team is still at work.
+  bool run();
+
+  // What entered layer l, in one of two buffers that are free; Y of the layer before is kept.
+  Signal<T> entering(std::int64_t l, T* one, T* other);
+
+  // Signal sizes, and what is kept: pre-activations.
+  const Signal<T>& activations(std::int64_t l) const { return signals_[at(l)]; }
+  const T* preactivations(std::int64_t l) const { return shared_.kept[at(keeper_.place(l))].get(); }
+  void release(std::int64_t l) { keeper_.release(l); }
+
+ private:
+  struct Chunk;
+
+  static std::size_t at(std::int64_t l) { return static_cast<std::size_t>(l); }
+  Signal<T> inputs(T* buffer);
+  Signal<T> activate(std::int64_t l, T* buffer);
+  Signal<T> step(std::int64_t l, const Signal<T>& in, T* out, bool seen);
+  void look(std::int64_t l, const Plan<T>& plan, const T* y, Signal<T>& out);
+  void record_slopes(std::int64_t l, const Plan<T>& plan, const std::vector<Slopes>& chunks) const;
+  static void activate_tile(const Layer&, const Tile<T>& y, const Tile<T>& x);
+
+  Worker<T>& worker_;
+  const Job& job_;
+  Shared<T>& shared_;
+  Keeper keeper_;
+  std::vector<Signal<T>> signals_;
 };
-
-struct Job {
-  const Network& network;
-  std::int64_t batch;
-  const void* inputs;  // (batch, features) in the run's dtype; null draws standard normals
-  double input_rms;
-  std::int64_t first_trial, trials;
-  int threads;
-  bool by_trial;  // may whole trials run side by side? Costs memory, changes no bit.
-  bool powers;    // also third and fourth moments and extremes
-};
-
-// Where results go: arrays of (trials, layers). True moments are mean * 2^exponent,
-// variance * 4^exponent, m3 * 8^exponent ...
-struct Observed {
-  double *mean, *variance;
-  std::int64_t* exponent;
-  double *m3 = nullptr, *m4 = nullptr, *minimum = nullptr, *maximum = nullptr;
-};
-
-struct Results {
-  Observed preactivations, activations;
-  std::int64_t*
-      out_of_range;  // (trials): first layer with a number outside the dtype's range, or -1
-};
-
-// T is float or double. Returns false when poll stopped it. Throws what form throws.
-template <class T>
-bool forward(const Job&, Host&, const Results&);
-
-// Bytes of working memory that forward allocates.
-template <class T>
-std::int64_t forward_memory(const Job&);
 
 }  // namespace varprop

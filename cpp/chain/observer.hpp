@@ -1,76 +1,71 @@
-// The moments of one chunk: taken tile by tile while it is hot, before and after the activation.
+// What is taken of a signal, tile by tile while it is hot.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 
-#include "chain/plan.hpp"
+#include "chain/histogram.hpp"
+#include "chain/job.hpp"
 #include "isa.hpp"
 #include "moments.hpp"
 
 namespace varprop {
 
-struct Chunk {
-  Moments pre, act;
-  Moments pre_powers, act_powers;  // with third and fourth moments and extremes, where asked for
+// The moments of a chunk, or of several.
+struct Taken {
+  Moments moments;
+  Moments powers;  // with third and fourth moments and extremes, where wanted
 
-  // Those of a linear layer's activations are not kept chunk by chunk.
-  void merge(const Chunk& other) {
-    pre.merge(other.pre);
-    pre_powers.merge(other.pre_powers);
-    act.merge(other.act);
-    act_powers.merge(other.act_powers);
+  void merge(const Taken& other) {
+    moments.merge(other.moments);
+    powers.merge(other.powers);
   }
+  // Root of the mean of the squares.
+  double rms() const { return std::sqrt(moments.m2 / moments.count + moments.mean * moments.mean); }
 };
 
+inline Taken unknown() {
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  const Moments moments{1, nan, nan, nan, nan, nan, nan};
+  return {moments, moments};
+}
+
+// Takes the moments of one chunk of numbers, times a scale. The first tile sets the pivot.
 template <class T>
 class Observer {
  public:
-  Observer(const Plan<T>& plan, bool powers) : plan_(plan), powers_(powers) {}
+  Observer(const Wanted& wanted, T scale, Histogram& histogram)
+      : wanted_(wanted), scale_(scale), histogram_(histogram) {}
 
-  // Turns a tile of pre-activations into activations. The first tile of a chunk sets the pivots.
-  void finish(const Tile<T>& tile) {
-    pre_.add(tile, plan_.pre_scale, powers_);
-    if (plan_.linear) return;
-    kernels<T>().activate(plan_.layer.activation, static_cast<T>(plan_.layer.parameter), tile);
-    act_.add(tile, plan_.act_scale, powers_);
+  void add(const Tile<T>& tile) {
+    if (count_ == 0) {
+      pivot_ = kernels<T>().pivot(tile, scale_);
+      if (wanted_.powers) power_lanes_ = empty_power_lanes();
+    }
+    kernels<T>().observe(tile, scale_, pivot_, lanes_);
+    if (wanted_.powers) {
+      kernels<T>().observe_powers(tile, static_cast<double>(scale_), static_cast<double>(pivot_),
+                                  *power_lanes_);
+    }
+    if (wanted_.histogram) varprop::count(tile, scale_, histogram_);
+    count_ += tile.rows * tile.columns;
   }
 
-  void write(Chunk& chunk) const {
-    pre_.write(chunk.pre, chunk.pre_powers);
-    act_.write(chunk.act, chunk.act_powers);
+  Taken taken() const {
+    const auto pivot = static_cast<double>(pivot_);
+    if (count_ == 0) return {};
+    return {from_sums(count_, pivot, lanes_),
+            power_lanes_ ? from_sums(count_, pivot, *power_lanes_) : Moments()};
   }
 
  private:
-  struct Side {
-    double count = 0;
-    T pivot = 0;
-    Lanes lanes{};
-    std::optional<PowerLanes> power_lanes;
-
-    void add(const Tile<T>& tile, T scale, bool powers) {
-      if (count == 0) {
-        pivot = kernels<T>().pivot(tile, scale);
-        if (powers) power_lanes = empty_power_lanes();
-      }
-      kernels<T>().observe(tile, scale, pivot, lanes);
-      if (powers) {
-        kernels<T>().observe_powers(tile, static_cast<double>(scale), static_cast<double>(pivot),
-                                    *power_lanes);
-      }
-      count += tile.rows * tile.columns;
-    }
-
-    void write(Moments& moments, Moments& powers) const {
-      moments = powers = Moments();
-      if (count == 0) return;
-      moments = from_sums(count, static_cast<double>(pivot), lanes);
-      if (power_lanes) powers = from_sums(count, static_cast<double>(pivot), *power_lanes);
-    }
-  };
-
-  const Plan<T>& plan_;
-  bool powers_;
-  Side pre_, act_;
+  const Wanted& wanted_;
+  T scale_;
+  Histogram& histogram_;
+  double count_ = 0;
+  T pivot_ = 0;
+  Lanes lanes_{};
+  std::optional<PowerLanes> power_lanes_;
 };
 
 }  // namespace varprop

@@ -7,15 +7,14 @@
 #include "isa.hpp"
 
 namespace varprop {
-namespace {
-
-// The power of two nearest to a size; 0 where there is none to speak of.
 int exponent_of(double size) {
   if (!(size > 0) || !std::isfinite(size)) return 0;
   int exponent;
   const double mantissa = std::frexp(size, &exponent);
   return mantissa < 0.70710678118654752 ? exponent - 1 : exponent;
 }
+
+namespace {
 
 // The power of two of the activation's size where the pre-activations have size 2^exponent.
 template <class T>
@@ -30,6 +29,27 @@ int activation_exponent(const Layer& layer, int exponent) {
   double size = 0;
   for (T probe : probes) size = std::max(size, static_cast<double>(std::abs(probe)));
   return exponent_of(size);
+}
+
+template <class T>
+constexpr int kRange = std::numeric_limits<T>::max_exponent - 8;
+
+// A product brought near 1 by a power of two that goes into its second factor, as far as that one
+// stays well inside the range of T; what is left over is a unit for the moments.
+struct Fold {
+  int shift, unit;
+};
+
+template <class T>
+Fold fold(double product_rms, double factor_rms) {
+  const int factor = exponent_of(factor_rms) - exponent_of(product_rms);
+  const int excess = factor - std::clamp(factor, -kRange<T> / 2, kRange<T> / 2);
+  return {-exponent_of(product_rms) - excess, -excess};
+}
+
+template <class T>
+int clamped_exponent_of(double size) {
+  return std::clamp(exponent_of(size), -kRange<T>, kRange<T>);
 }
 
 }  // namespace
@@ -47,17 +67,14 @@ Plan<T> make_plan(const Layer& layer, const Signal<T>& in, const Matrix<T>& matr
                .blocks = divide_up(layer.width, kBlockColumns),
                .row_chunks = divide_up(batch, kChunkRows),
                .linear = layer.activation == 0};
-  constexpr int kRange = std::numeric_limits<T>::max_exponent - 8;
   if (layer.homogeneous) {
-    // The output may have any scale: about 1 is best, as far as the weights, which are drawn at the
-    // scale that makes it so, stay well inside the range of T. The next layer can do the rest.
-    const int scaled = exponent_of(weight_rms) - exponent_of(predicted);
-    const int excess = scaled - std::clamp(scaled, -kRange / 2, kRange / 2);
-    plan.exponent = in.exponent + exponent_of(predicted) + excess;
-    plan.pre_unit = plan.act_unit = -excess;
+    // The output may have any scale: about 1 is best. The next layer can do what is left.
+    const Fold near_one = fold<T>(predicted, weight_rms);
+    plan.exponent = in.exponent - near_one.shift;
+    plan.pre_unit = plan.act_unit = near_one.unit;
   } else {
-    plan.pre_unit = std::clamp(exponent_of(predicted_true), -kRange, kRange);
-    plan.act_unit = std::clamp(activation_exponent<T>(layer, plan.pre_unit), -kRange, kRange);
+    plan.pre_unit = clamped_exponent_of<T>(predicted_true);
+    plan.act_unit = std::clamp(activation_exponent<T>(layer, plan.pre_unit), -kRange<T>, kRange<T>);
     plan.underflow = predicted > 0 && predicted_true < std::numeric_limits<T>::min();
   }
   plan.pre_scale = std::ldexp(T{1}, -plan.pre_unit);
@@ -70,9 +87,41 @@ Plan<T> make_plan(const Layer& layer, const Signal<T>& in, const Matrix<T>& matr
   return plan;
 }
 
+template <class T>
+BackwardPlan<T> make_backward_plan(const Layer& layer, const Signal<T>& gradient,
+                                   const Signal<T>& in, const Matrix<T>& matrix, std::int64_t batch,
+                                   std::uint64_t trial) {
+  BackwardPlan<T> plan{.layer = layer, .gradient = gradient, .in = in, .matrix = matrix};
+  const double weight_rms = matrix.numbers ? matrix.rms : layer.weight.rms;
+  const double width = static_cast<double>(layer.width), rows = static_cast<double>(batch);
+  const Fold back = fold<T>(gradient.rms * weight_rms * std::sqrt(width), weight_rms);
+  plan.weight = make_recipe<T>(layer.weight.draw, layer.weight.key, trial, back.shift);
+  plan.weight_scale = std::ldexp(T{1}, back.shift);
+  plan.exponent = gradient.exponent - back.shift;
+  plan.unit = back.unit;
+  plan.scale = std::ldexp(T{1}, -plan.unit);
+
+  const double sum = gradient.rms * std::sqrt(rows);
+  const Fold aside = fold<T>(sum * in.rms, gradient.rms);
+  plan.panel_scale = std::ldexp(T{1}, aside.shift);
+  plan.weight_unit = aside.unit;
+  plan.bias_unit = clamped_exponent_of<T>(std::ldexp(sum, aside.shift));
+  plan.weight_moment_scale = std::ldexp(T{1}, -plan.weight_unit);
+  plan.bias_moment_scale = std::ldexp(T{1}, -plan.bias_unit);
+  plan.bias_exponent = gradient.exponent - aside.shift;
+  plan.weight_exponent = plan.bias_exponent + in.exponent;
+  return plan;
+}
+
 template Plan<float> make_plan(const Layer&, const Signal<float>&, const Matrix<float>&,
                                std::int64_t, std::uint64_t);
 template Plan<double> make_plan(const Layer&, const Signal<double>&, const Matrix<double>&,
                                 std::int64_t, std::uint64_t);
+template BackwardPlan<float> make_backward_plan(const Layer&, const Signal<float>&,
+                                                const Signal<float>&, const Matrix<float>&,
+                                                std::int64_t, std::uint64_t);
+template BackwardPlan<double> make_backward_plan(const Layer&, const Signal<double>&,
+                                                 const Signal<double>&, const Matrix<double>&,
+                                                 std::int64_t, std::uint64_t);
 
 }  // namespace varprop

@@ -1,5 +1,5 @@
-// What one layer does in one trial: scales, recipes and chunks, decided from the signal that
-// enters.
+// What one layer does in one trial, forward and back: scales and recipes, decided from the size of
+// the signal that enters.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +16,9 @@ inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 
 inline std::int64_t row_stride(std::int64_t width) {
   return divide_up(width, kLanes) * kLanes + (width % 512 == 0 ? kLanes : 0);
 }
+
+// The power of two nearest to a size; 0 where there is none to speak of.
+int exponent_of(double size);
 
 // A matrix X of numbers in T: true values are x * 2^exponent, their root mean square rms *
 // 2^exponent.
@@ -52,5 +55,26 @@ struct Plan {
 template <class T>
 Plan<T> make_plan(const Layer&, const Signal<T>& in, const Matrix<T>&, std::int64_t batch,
                   std::uint64_t trial);
+
+// The way back through a layer: of the gradient by its pre-activations, to the gradients by what
+// entered it, by its weights and by its biases.
+template <class T>
+struct BackwardPlan {
+  const Layer& layer;
+  Signal<T> gradient, in;
+  Matrix<T> matrix;
+  Recipe<T> weight{};  // of numbers in the scale of the gradient by what entered
+  T weight_scale = 1;  // the same for given numbers
+  int exponent = 0, unit = 0;
+  T scale = 1;
+  T panel_scale = 1;  // of the gradient, where it meets what entered
+  int weight_exponent = 0, weight_unit = 0;
+  int bias_exponent = 0, bias_unit = 0;
+  T weight_moment_scale = 1, bias_moment_scale = 1;
+};
+
+template <class T>
+BackwardPlan<T> make_backward_plan(const Layer&, const Signal<T>& gradient, const Signal<T>& in,
+                                   const Matrix<T>&, std::int64_t batch, std::uint64_t trial);
 
 }  // namespace varprop

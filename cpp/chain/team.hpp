@@ -4,16 +4,16 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <vector>
 
 #include "control.hpp"
 
 namespace varprop {
 
-// What the members of a team share: how many tasks of each step are given out, whether to leave.
+// What the members of a team share: how many tasks of a step are given out, whether to leave.
+// Nobody is more than one step behind, so that few places serve all steps in turn.
 struct Team {
-  std::vector<std::atomic<std::int64_t>> next_task;
-  bool leave[2] = {false, false};  // by the step's parity: nobody is more than one step behind
+  std::atomic<std::int64_t> next_task[3] = {};
+  bool leave[2] = {false, false};
 };
 
 // One member's view of its team. All that depends on several members' work comes after a barrier.
@@ -29,6 +29,8 @@ class Member {
   int index() const { return index_; }
   int count() const { return count_; }
   bool first() const { return index_ == 0; }
+  // The number of the step, by its parity: what two steps in a row may not share.
+  std::size_t parity() const { return step_ % 2; }
 
   void barrier() const {
     if (count_ > 1) {
@@ -36,30 +38,26 @@ class Member {
     }
   }
 
-  // Begins a trial: no task of any step has been given out.
-  void begin() const {
-    if (first()) {
-      for (auto& next : team_.next_task) next.store(0, std::memory_order_relaxed);
-    }
-    barrier();
-  }
-
-  // Gives out the tasks of a step to whoever asks first.
+  // Gives out the tasks of the step to whoever asks first.
   template <class Action>
-  void share(std::size_t step, std::int64_t tasks, Action action) const {
+  void share(std::int64_t tasks, Action action) const {
     while (!control_.stopped()) {
-      const std::int64_t task = team_.next_task[step].fetch_add(1, std::memory_order_relaxed);
+      const std::int64_t task = team_.next_task[step_ % 3].fetch_add(1, std::memory_order_relaxed);
       if (task >= tasks) return;
       action(task);
       poll();
     }
   }
 
-  // Ends a step: every member has done its part, or all agree to leave.
-  void end(std::size_t step) {
-    if (first()) team_.leave[step % 2] = control_.stopped();
+  // Ends the step: every member has done its part, or all agree to leave.
+  void end() {
+    if (first()) {
+      team_.next_task[(step_ + 1) % 3].store(0, std::memory_order_relaxed);
+      team_.leave[parity()] = control_.stopped();
+    }
     barrier();
-    leaving_ = team_.leave[step % 2];
+    leaving_ = team_.leave[parity()];
+    ++step_;
   }
   bool leaving() const { return leaving_; }
 
@@ -70,6 +68,7 @@ class Member {
   Control& control_;
   int index_, count_;
   bool calling_thread_, leaving_ = false;
+  std::size_t step_ = 0;
 };
 
 // First whole rounds of one trial a thread, then the rest one by one, by all threads together.

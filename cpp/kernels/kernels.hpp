@@ -11,6 +11,7 @@ namespace varprop {
 inline constexpr int kBlockColumns = 64;  // columns of one panel of weights and of one chunk
 inline constexpr int kGroupRows = 12;     // rows whose sums are kept in the chain's own dtype
 inline constexpr int kChunkRows = 24;     // rows that share a pivot and one accumulator
+inline constexpr int kProductRows = 240;  // rows of a weight gradient that are formed together
 inline constexpr int kLanes = 16;  // partial sums per accumulator, whatever the vector's width
 
 // Rows of a panel; any value gives the same bits, this one keeps a panel in L1.
@@ -78,6 +79,9 @@ struct Kernels {
   // x = phi(x), and gradient = gradient * phi'(y).
   void (*activate)(int activation, T parameter, const Tile<T>& x);
   void (*backpropagate)(int activation, T parameter, const Tile<T>& y, const Tile<T>& gradient);
+
+  // Rows to their softmax: exp(scale * x) over its sum; rows are padded to whole lanes.
+  void (*softmax)(const Tile<T>& x, T scale);
 
   // Mean of the first row of the tile, times scale: a pivot near the chunk's mean.
   T (*pivot)(const Tile<T>&, T scale);

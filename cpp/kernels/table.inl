@@ -5,6 +5,7 @@
 #include "observe.inl"
 #include "product.inl"
 #include "round.inl"
+#include "softmax.inl"
 
 namespace {
 
@@ -15,6 +16,7 @@ constexpr varprop::Kernels<T> kKernels = {
     .multiply = multiply<T>,
     .activate = activate<T>,
     .backpropagate = backpropagate<T>,
+    .softmax = softmax<T>,
     .pivot = pivot<T>,
     .observe = observe<T>,
     .observe_powers = observe_powers<T>,

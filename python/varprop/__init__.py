@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from varprop._config import show_config
 from varprop._core import __version__
 from varprop._files import load
+from varprop._jacobian import Jacobian, jacobian
 from varprop._keys import STREAM_VERSION
 from varprop._moments import Moments
 from varprop._simulate import simulate
@@ -30,7 +31,7 @@ from varprop.initializers import (
     gain,
 )
 from varprop.network import Dense, Network, mlp
-from varprop.run import Run, concat
+from varprop.run import Run, UnhealthySignal, Verdict, concat
 
 if TYPE_CHECKING:
     from varprop import activations, initializers, reference
@@ -43,6 +44,7 @@ __all__ = [
     "Dense",
     "Dirac",
     "Identity",
+    "Jacobian",
     "Law",
     "Moments",
     "Network",
@@ -51,14 +53,17 @@ __all__ = [
     "Run",
     "Sparse",
     "TruncatedNormal",
+    "UnhealthySignal",
     "Uniform",
     "VarianceScaling",
+    "Verdict",
     "__version__",
     "activations",
     "concat",
     "fans",
     "gain",
     "initializers",
+    "jacobian",
     "load",
     "mlp",
     "reference",

@@ -45,14 +45,16 @@ class Simulation:
         input_rms: float,
         first_trial: int,
         trials: int,
+        cost: tuple[str, _Words, NDArray[Any] | None] | None,
+        wanted: tuple[bool, bool, bool, bool, float | None],
         threads: int,
-        by_trial: bool,
-        powers: bool,
         dtype: str,
     ) -> None: ...
-    def memory(self) -> int: ...
+    def memory(self, by_trial: bool, kept: int) -> int: ...
     def run(
         self,
+        by_trial: bool,
+        kept: int,
         progress: Callable[[float], object] | None,
         form: Callable[[int, int], tuple[NDArray[Any], float]],
     ) -> dict[str, Any]: ...

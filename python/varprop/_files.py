@@ -18,17 +18,28 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from varprop import _loss
+from varprop._catalogue import SIGNALS, keys, resolve
 from varprop._core import __version__
 from varprop._extras import require
+from varprop._histogram import BINS
 from varprop._keys import STREAM_VERSION
-from varprop._spec import integer, unknown
-from varprop._statistics import COLLECTED, Observed
+from varprop._spec import integer, real, unknown
+from varprop._statistics import Observed
 from varprop.network import Network
-from varprop.run import SIGNALS, Run
+from varprop.run import Run
 
 # How the numbers of an array lie in a file: little-endian; a bfloat16 as its 16 bits.
 _CODES = {"bfloat16": "<u2", "float16": "<f2", "float32": "<f4", "float64": "<f8", "int64": "<i8"}
-_LARGEST_EXPONENT = 2**40  # of a saved power of two; its multiples stay far inside 64 bits
+
+# Within which saved numbers must lie: multiples of counts and exponents stay far inside 64 bits.
+_RANGES = {
+    "count": (1, 2**53),
+    "variance": (0.0, math.inf),
+    "exponent": (-(2**40), 2**40),
+    "histogram": (0, 2**53),
+    **dict.fromkeys(("saturation", "zero_slope", "dead"), (0.0, 1.0)),
+}
 
 
 def target(path: str | PathLike[str]) -> Path:
@@ -112,7 +123,7 @@ def load(path: str | PathLike[str]) -> Run:
 def _write_json(file: BinaryIO, record: dict[str, Any]) -> None:
     def inline(name: str, array: NDArray[Any]) -> Any:
         if name.split(".")[0] in SIGNALS:  # for people and other languages: numbers
-            return _spelled(array.tolist())
+            return array.tolist() if array.dtype.kind == "i" else _spelled(array.tolist())
         data = base64.b64encode(_encoded(array).tobytes()).decode()
         return {"dtype": array.dtype.name, "shape": array.shape, "base64": data}
 
@@ -225,21 +236,32 @@ def _run(record: Any) -> Run:
         network.index(layer)
         if integer("trial", trial) not in range(first, first + trials):
             raise ValueError(f"out_of_range must name trials of the run, got {trial}")
-    statistics = record["statistics"]
-    for statistic in statistics:
-        if statistic not in COLLECTED:
-            raise unknown("statistic", statistic, COLLECTED)
-    shape = (trials, len(network.layers))
+    statistics = resolve(record["statistics"])
+    dtype, loss = _dtype(record["dtype"]), record.get("loss")
+    if loss is not None:
+        _loss.check(network, loss)
+    precision = record.get("precision")
+    inputs = _inputs(record["inputs"], network.inputs)
+    batch = inputs if isinstance(inputs, int) else len(inputs)
     return Run(
         network,
-        inputs=_inputs(record["inputs"], network.inputs),
+        inputs=inputs,
         seed=integer("seed", record["seed"]),
         trials=trials,
         first_trial=first,
-        dtype=_dtype(record["dtype"]),
+        dtype=dtype,
         statistics=statistics,
-        preactivations=_observed(record["preactivations"], statistics, shape),
-        activations=_observed(record["activations"], statistics, shape),
+        observed={
+            signal: _observed(
+                record[signal],
+                keys(statistics, signal),
+                (trials, 1 if signal == "input_gradients" else len(network.layers)),
+            )
+            for signal in (SIGNALS if loss else SIGNALS[:2])
+        },
+        loss=loss,
+        targets=_targets(record.get("targets"), network, loss, batch, dtype),
+        precision=precision if precision is None else real("precision", precision, least=0),
         out_of_range=[(layer, trial) for layer, trial in record["out_of_range"]],
     )
 
@@ -252,22 +274,30 @@ def _inputs(value: Any, features: int) -> int | NDArray[Any]:
     return value
 
 
-def _observed(
-    record: dict[str, Any], statistics: Iterable[str], shape: tuple[int, int]
-) -> Observed:
+def _targets(
+    value: Any, network: Network, loss: str | None, batch: int, dtype: str
+) -> NDArray[Any] | None:
+    if value is None:
+        return None
+    if loss is None or not isinstance(value, np.ndarray):
+        raise ValueError(f"targets must be an array, and none without a loss, got {value!r:.40}")
+    return _loss.check_targets(network, loss, value, batch, dtype)
+
+
+def _observed(record: dict[str, Any], keys: Iterable[str], shape: tuple[int, int]) -> Observed:
     observed = {}
-    for key in (key for statistic in statistics for key in COLLECTED[statistic]):
-        whole = key in ("count", "exponent")
+    for key in keys:
+        whole = key in ("count", "exponent", "histogram")
         value, dtype = record[key], np.dtype(np.int64 if whole else np.float64)
         if isinstance(value, list):
             value = np.array(_number(value, int if whole else float), dtype)
-        wanted = shape[1:] if key == "count" else shape
+        wanted = {"count": shape[1:], "histogram": (*shape, BINS)}.get(key, shape)
         if value.dtype != dtype or value.shape != wanted:
             raise ValueError(f"{key} must be {dtype} {wanted}, got {value.dtype} {value.shape}")
+        least, most = _RANGES.get(key, (-np.inf, np.inf))
+        if np.any((value < least) | (value > most)):  # NaN may be
+            raise ValueError(f"{key} must be at least {least} and at most {most}")
         observed[key] = value
-    for key, least in (("count", 1), ("variance", 0), ("exponent", -_LARGEST_EXPONENT)):
-        if np.any(observed[key] < least):
-            raise ValueError(f"{key} must be at least {least}")
-    if np.any(observed["exponent"] > _LARGEST_EXPONENT):
-        raise ValueError(f"exponent must be at most {_LARGEST_EXPONENT}")
+    if "histogram" in observed and np.any(observed["histogram"] > observed["count"][:, None]):
+        raise ValueError("histogram must not hold more than count")
     return observed

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
+
+from varprop import _spec
 
 # Below this an allocation is not worth asking about.
 SMALL = 1 << 26
@@ -37,6 +40,20 @@ def require(size: int, what: str) -> None:
     limit = available()
     if limit is not None and size > limit:
         raise MemoryError(f"{what} needs about {readable(size)}, {readable(limit)} are available")
+
+
+def size(argument: str, value: object) -> int:
+    """Return a number of bytes, given as one or as a text such as ``"500MB"`` or ``"2 GiB"``."""
+    if not isinstance(value, str):
+        return _spec.integer(argument, value, least=1)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kKMGTP]?)(i?)B?\s*", value)
+    if match is None or (match[3] and not match[2]):
+        raise ValueError(f"{argument} must be bytes, or a text such as '500MB', got {value!r}")
+    power = " KMGTP".index(match[2].upper() or " ")
+    found = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    if found < 1:
+        raise ValueError(f"{argument} must be at least 1 byte, got {value!r}")
+    return found
 
 
 def readable(size: int) -> str:

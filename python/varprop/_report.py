@@ -1,4 +1,4 @@
-"""A run for people: its network in words, its layers in a table, as text or as HTML."""
+"""A run for people: the verdict, its network in words, its layers in a table; text or HTML."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from varprop._catalogue import threshold
 from varprop._spec import integer
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ DOTS = "..."
 READABLE = 9  # characters that a name has to keep: dense9999
 
 # Decimal numbers far beyond the range of a float, as very deep networks have them.
-_WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
+WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 class Column(NamedTuple):
@@ -37,9 +38,10 @@ class Column(NamedTuple):
 
 
 def text(run: Run) -> str:
-    """Return the settings, the table, and where values left the range of the dtype."""
-    foot = _wrapped(_warnings(run))
-    return "\n".join([*heading(run), "", table(run), *([""] if foot else []), *foot])
+    """Return the verdict, the settings, the table, and what there is to know about it."""
+    foot = [line for phrases in _foot(run) for line in _wrapped(phrases)]
+    lines = [str(run.verdict), "", *heading(run), "", table(run), *([""] if foot else []), *foot]
+    return "\n".join(lines)
 
 
 def heading(run: Run) -> list[str]:
@@ -57,8 +59,13 @@ def html(run: Run) -> str:
         _row("th", ((column.title, "") for column in columns)),
         *(_row("td", ((cell, "") for cell in row)) for row in rows),
     ]
-    lines = [", ".join(phrases) for phrases in (*_settings(run), _warnings(run)) if phrases]
-    return f"<p>{'<br>'.join(map(escape, lines))}</p><table>{''.join(table)}</table>"
+    above = [", ".join(phrases) for phrases in _settings(run)]
+    below = [", ".join(phrases) for phrases in _foot(run)]
+    verdict, settings, foot = (
+        f"<p>{'<br>'.join(map(escape, lines))}</p>" if lines else ""
+        for lines in (str(run.verdict).splitlines(), above, below)
+    )
+    return f"{verdict}{settings}<table>{''.join(table)}</table>{foot}"
 
 
 def _row(tag: str, cells: Iterable[tuple[str, str]]) -> str:
@@ -88,7 +95,8 @@ def _block(group: str, columns: list[Column]) -> list[str]:
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
-    return [group.center(len(lines[0])), *lines]
+    widest = max(len(group), len(lines[0]))
+    return [group.center(widest), *(line.rjust(widest) for line in lines)]
 
 
 def _shortened(names: list[str], room: int) -> list[str]:
@@ -105,27 +113,52 @@ def _shortened(names: list[str], room: int) -> list[str]:
 
 
 def _columns(run: Run, every: int | None = None, digits: int = 2) -> list[Column]:
+    columns = (_there_and_back if "gradients" in run.observed else _there)(run, digits)
+    shown = _shown(len(run.layer_names), every)
+    return [
+        column._replace(cells=[DOTS if i is None else column.cells[i] for i in shown])
+        for column in [Column("", "layer", list(run.layer_names)), *columns]
+    ]
+
+
+def _there(run: Run, digits: int) -> list[Column]:
+    """Return the columns of a run without a backward pass."""
     before, after = run.preactivations, run.activations
-    columns = [
-        Column("", "layer", list(run.layer_names)),
+    group = "typical trial" if run.trials > 1 else "activation"
+    return [
         Column("pre-activation", "mean", _means(before, digits)),
         Column("pre-activation", "std", _spreads(before, 1, digits)),
         Column("activation", "mean", _means(after, digits)),
         Column("activation", "var", _spreads(after, 2, digits)),
+        *_saturated(run),
+        *_typical(group, "log10 E[x^2]", after, most=8),
     ]
-    if run.trials == 1:
-        columns.append(Column("activation", "log10 E[x^2]", _fixed(after.log10_second_moment)))
-    else:
-        low, high = after.interval("log10_second_moment")
-        with np.errstate(invalid="ignore"):
-            typical = after.per_trial.log10_second_moment.mean(axis=0)
-        columns.append(Column("typical trial", "log10 E[x^2]", _fixed(typical)))
-        columns.append(Column("typical trial", "+- 95%", _fixed((high - low) / 2)))
-    shown = _shown(len(run.layer_names), every)
+
+
+def _there_and_back(run: Run, digits: int) -> list[Column]:
     return [
-        column._replace(cells=[DOTS if i is None else column.cells[i] for i in shown])
-        for column in columns
+        Column("activation", "var", _spreads(run.activations, 2, digits)),
+        *_saturated(run),
+        *_typical("activation", "log10", run.activations),
+        *_typical("gradient", "log10", run.gradients),
+        *_typical("weight gradient", "log10", run.weight_gradients),
     ]
+
+
+def _saturated(run: Run) -> list[Column]:
+    has = "saturation" in run.activations.observed
+    return [Column("activation", "sat.", _fixed(run.activations.saturation))] if has else []
+
+
+def _typical(group: str, title: str, statistics: Statistics, most: int = 5) -> list[Column]:
+    """Return the mean of the trials' logarithms and, for more than one, half its interval."""
+    logarithms = statistics.per_trial.log10_second_moment
+    with np.errstate(invalid="ignore"):
+        columns = [Column(group, title, _fixed(logarithms.mean(axis=0), most))]
+    if len(logarithms) > 1:
+        low, high = statistics.interval("log10_second_moment")
+        columns.append(Column(group, "+- 95%", _fixed((high - low) / 2, most)))
+    return columns
 
 
 def _shown(layers: int, every: int | None) -> list[int | None]:
@@ -162,15 +195,18 @@ def _numbers(
     if not sizes.size or (sizes.min() >= 1e-2 and sizes.max() < 1e4):
         return _fixed(values)
     return [
-        f"{_WIDE.multiply(Decimal(m), _WIDE.power(2, e)):.{digits}e}"
+        f"{WIDE.multiply(Decimal(m), WIDE.power(2, e)):.{digits}e}"
         if m and math.isfinite(m)
         else f"{m:g}"
         for m, e in zip(mantissa.tolist(), exponent.tolist(), strict=True)
     ]
 
 
-def _fixed(values: NDArray[Any]) -> list[str]:
-    return [f"{round(value, 4) + 0.0:.4f}" for value in values.tolist()]  # no -0.0000
+def _fixed(values: NDArray[Any], most: int = 8) -> list[str]:
+    """Write four decimals, or fewer where the largest number would have more digits than most."""
+    largest = np.max(np.abs(values), where=np.isfinite(values), initial=1)
+    digits = min(4, max(0, most - 1 - math.floor(math.log10(largest))))
+    return [f"{round(value, digits) + 0.0:.{digits}f}" for value in values.tolist()]  # no -0.0000
 
 
 def _settings(run: Run) -> tuple[list[str], list[str]]:
@@ -194,6 +230,8 @@ def _settings(run: Run) -> tuple[list[str], list[str]]:
             f"{run.trials} trial{'s' if run.trials > 1 else ''}{which}",
             f"seed {run.seed}",
             run.dtype,
+            *([f"loss {run.loss}"] if run.loss else []),
+            *(["targets given"] if run.given_targets is not None else []),
         ],
     )
 
@@ -207,14 +245,43 @@ def _chain(values: Iterable[object], link: str = " then ") -> str:
     return link.join(words if len(words) <= 5 else [*words[:2], DOTS, *words[-2:]])
 
 
-def _warnings(run: Run) -> list[str]:
-    """Return where values left the range of the dtype, in phrases."""
+def _foot(run: Run) -> list[list[str]]:
+    """Return what the columns mean, what left the range, what was too wide: each in phrases."""
+    notes = []
+    if "gradients" in run.observed:
+        typical = " in the typical trial, +- half its 95% interval" if run.trials > 1 else ""
+        notes.append([f"log10: of the mean square{typical}"])
+    if "saturation" in run.activations.observed:
+        notes.append([f"sat.: share with |phi'| < {threshold(run.statistics):g}"])
+    return [*notes, *(phrases for phrases in (_out_of_range(run), _short(run)) if phrases)]
+
+
+def _out_of_range(run: Run) -> list[str]:
     events = [f"{layer} in trial {trial}" for layer, trial in run.out_of_range]
     if not events:
         return []
     events[0] = f"out of the range of {run.dtype}: {events[0]}"
     more = [f"and {len(events) - 3} more: run.out_of_range"] if len(events) > 3 else []
     return [*events[:3], *more]
+
+
+def _short(run: Run) -> list[str]:
+    """Return which interval is the widest, where one is wider than trials were added for."""
+    if run.precision is None:
+        return []
+    wide = [
+        (math.inf if math.isnan(width) else width, f"{signal} of {layer}")
+        for signal in ("activations", "gradients")
+        if signal in run.observed
+        for low, high in [getattr(run, signal).interval("log10_second_moment")]
+        for layer, width in zip(run.layer_names, (high - low).tolist(), strict=True)
+        if not width <= run.precision
+    ]
+    if not wide:
+        return []
+    width, where = max(wide)
+    found = f"{width:.2g} wide" if width < math.inf else "unknown"
+    return [f"short of precision {run.precision:g}: the interval of the {where} is {found}"]
 
 
 def _wrapped(phrases: list[str]) -> list[str]:

@@ -8,32 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from varprop import _student
-from varprop._spec import unknown
+from varprop import _histogram, _student
+from varprop._catalogue import SIGNALS, STATISTICS
+from varprop._spec import real, unknown
 
 FloatArray = NDArray[np.float64]
 
-#: What was observed of L layers in T trials. "count" (L,): numbers in one trial; "mean",
-#: "variance" and "exponent" (T, L): the mean is mean * 2**exponent, the variance
-#: variance * 4**exponent; where asked for, "minimum" and "maximum" (T, L), which scale as the
-#: mean, and the central moments "m3" and "m4" (T, L), which scale as its third and fourth power.
+#: What was observed of a signal: its L layers (of input_gradients one, "input") in T trials.
+#: "count" (L,): numbers in one trial; "mean", "variance" and "exponent" (T, L): the mean is
+#: mean * 2**exponent, the variance variance * 4**exponent. Where asked for: "minimum" and
+#: "maximum" (T, L), which scale as the mean, and the central moments "m3" and "m4" (T, L), which
+#: scale as its third and fourth power; "histogram" (T, L, 515), counts of the numbers over
+#: 2**exponent between the edges of _histogram; "correlation", "saturation", "zero_slope" and
+#: "dead" (T, L), which have no scale.
 Observed = dict[str, NDArray[Any]]
 
-#: For each of simulate's statistics, the keys it brings to an Observed and the fields it gives.
-COLLECTED = {
-    "moments": ("count", "mean", "variance", "exponent"),
-    "extremes": ("minimum", "maximum"),
-    "kurtosis": ("m3", "m4"),
-}
-FIELDS = {
-    "moments": ("count", "mean", "var", "std", "second_moment", "log10_var", "log10_second_moment"),
-    "extremes": ("min", "max"),
-    "kurtosis": ("kurtosis",),
-}
+_SHARES = ("correlation", "saturation", "zero_slope", "dead")  # no scale: pooled, they are averaged
 
 # Statistics that have an interval, and those of them that have it on a logarithm: the logarithm's
 # name and the power of ten that leads back.
-_INTERVALS = [field for fields in FIELDS.values() for field in fields if field != "count"]
+_INTERVALS = list(dict.fromkeys(f for s in STATISTICS.values() for f in s.fields if f != "count"))
 _ON_LOGARITHM = {
     "var": ("log10_var", 1.0),
     "std": ("log10_var", 0.5),
@@ -45,8 +39,7 @@ class Fields:
     """The statistics of an :data:`Observed`: arrays whose last axis is that of the layers.
 
     A number beyond the range of float64 is infinite here, one below it zero; the two logarithms
-    are right beyond. ``min``, ``max`` and ``kurtosis`` are there if the simulation was asked for
-    them, else they raise ValueError.
+    are right beyond. What the simulation was not asked for raises ValueError.
 
     Attributes
     ----------
@@ -101,24 +94,96 @@ class Fields:
     @property
     def min(self) -> FloatArray:
         """Smallest number."""
-        return self._scaled(self._collected("minimum", "extremes"))
+        return self._scaled(self._collected("minimum"))
 
     @property
     def max(self) -> FloatArray:
         """Largest number."""
-        return self._scaled(self._collected("maximum", "extremes"))
+        return self._scaled(self._collected("maximum"))
 
     @property
     def kurtosis(self) -> FloatArray:
         """Fourth central moment over the squared variance: 3 for a normal, NaN for constants."""
-        fourth, variance = self._collected("m4", "kurtosis"), self.observed["variance"]
+        fourth, variance = self._collected("m4"), self.observed["variance"]
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(fourth / variance / variance)
 
-    def _collected(self, key: str, statistic: str) -> NDArray[Any]:
-        if key not in self.observed:
-            raise ValueError(f'not collected: simulate with statistics=("moments", "{statistic}")')
-        return self.observed[key]
+    @property
+    def p02(self) -> FloatArray:
+        """Second percentile, from the histogram."""
+        return self.percentile(2)
+
+    @property
+    def p50(self) -> FloatArray:
+        """Median, from the histogram."""
+        return self.percentile(50)
+
+    @property
+    def p98(self) -> FloatArray:
+        """98th percentile, from the histogram."""
+        return self.percentile(98)
+
+    def percentile(self, q: float) -> FloatArray:
+        """Return the number below which q percent of the numbers lie, from the histogram.
+
+        It is right to a bin, which is at most a sixteenth of the number wide: 16 equal bins make up
+        each octave of magnitude. Numbers under 2**-10 of the layer's power of two count as zero,
+        those beyond 2**6 of it as that end.
+
+        Parameters
+        ----------
+        q : float
+            From 0 to 100.
+        """
+        q = real("q", q, least=0, most=100)
+        return self._scaled(_histogram.percentile(self._collected("histogram"), q))
+
+    def histogram(self) -> tuple[NDArray[np.int64], FloatArray]:
+        """Return the counts of the numbers in 515 bins, and where the bins end.
+
+        Returns
+        -------
+        counts : ndarray of int, shape (..., 515)
+        edges : ndarray, shape (..., 516)
+            From -inf to inf; bin i goes from edge i to edge i + 1.
+        """
+        counts = self._collected("histogram")
+        with np.errstate(over="ignore", under="ignore"):
+            return counts, np.ldexp(_histogram.EDGES, self.observed["exponent"][..., None])
+
+    @property
+    def correlation(self) -> FloatArray:
+        """Mean cosine x_i.x_j / (|x_i| |x_j|) between different rows of the batch.
+
+        Rows of zeros are left out; NaN where under two are left.
+        """
+        return self._collected("correlation")
+
+    @property
+    def saturation(self) -> FloatArray:
+        """Share of the numbers whose |phi'| is under the threshold, 0.1 by default."""
+        return self._collected("saturation")
+
+    @property
+    def zero_slope(self) -> FloatArray:
+        """Share of the numbers whose phi' is zero."""
+        return self._collected("zero_slope")
+
+    @property
+    def dead(self) -> FloatArray:
+        """Share of the units whose phi' is zero in the whole batch."""
+        return self._collected("dead")
+
+    def _collected(self, key: str) -> NDArray[Any]:
+        if key in self.observed:
+            return self.observed[key]
+        ways = [
+            f'statistics=("moments", "{name}")'
+            + (f" for {' and '.join(signals)}" if signals != SIGNALS else "")
+            for name, (keys, _, signals) in STATISTICS.items()
+            if key in keys
+        ]
+        raise ValueError(f"not collected: simulate with {', or '.join(ways)}")
 
     def _scaled(self, numbers: NDArray[Any], power: int = 1) -> FloatArray:
         with np.errstate(over="ignore", under="ignore"):
@@ -177,21 +242,31 @@ class Statistics(Fields):
         """
         if name not in _INTERVALS:
             raise unknown("statistic", name, _INTERVALS)
-        if not 0 < level < 1:
-            raise ValueError(f"level must be between 0 and 1, got {level!r}")
+        level = probability(level)
         if name in _ON_LOGARITHM:
             logarithm, power = _ON_LOGARITHM[name]
             low, high = self.interval(logarithm, level)
             with np.errstate(over="ignore", under="ignore"):
                 return 10 ** (power * low), 10 ** (power * high)
-        values = getattr(self.per_trial, name)
-        trials, layers = values.shape
-        if trials == 1:
-            return np.full(layers, np.nan), np.full(layers, np.nan)
-        with np.errstate(over="ignore", invalid="ignore"):
-            centre = values.mean(axis=0)
-            half = values.std(axis=0, ddof=1) * (_student.critical(level, trials - 1) / trials**0.5)
-            return centre - half, centre + half
+        return mean_interval(getattr(self.per_trial, name), level)
+
+
+def mean_interval(values: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+    """Return Student's interval for the mean along the first axis; NaN for a single value."""
+    count = len(values)
+    if count == 1:
+        return np.full(values.shape[1:], np.nan), np.full(values.shape[1:], np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre = values.mean(axis=0)
+        half = values.std(axis=0, ddof=1) * (_student.critical(level, count - 1) / count**0.5)
+        return centre - half, centre + half
+
+
+def probability(level: float) -> float:
+    """Return the level of an interval, or the error that says what it may be."""
+    if not 0 < real("level", level) < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level!r}")
+    return level
 
 
 def common_exponent(observed: Observed) -> NDArray[np.int64]:
@@ -210,7 +285,7 @@ def average(values: FloatArray) -> FloatArray:
 
 
 def _pool(observed: Observed) -> Observed:
-    """Return the moments of all trials' numbers together, from each trial's own."""
+    """Return what all trials' numbers together give, from each trial's own."""
     exponent = common_exponent(observed)
     shift = observed["exponent"] - exponent
 
@@ -234,4 +309,9 @@ def _pool(observed: Observed) -> Observed:
             third, fourth = shifted("m3", 3), shifted("m4", 4)
             pooled["m3"] = average(third + 3 * off * variances + off**3)
             pooled["m4"] = average(fourth + 4 * off * third + 6 * off**2 * variances + off**4)
+        if "histogram" in observed:
+            pooled["histogram"] = _histogram.pooled(observed["histogram"], shift)
+        for key in _SHARES:
+            if key in observed:
+                pooled[key] = average(observed[key])
     return pooled

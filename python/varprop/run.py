@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from varprop import _report, _weights
+from varprop import _catalogue, _loss, _report, _weights
+from varprop._catalogue import SIGNALS
 from varprop._extras import require
 from varprop._spec import integer
-from varprop._statistics import FIELDS, Observed, Statistics, average, common_exponent
+from varprop._statistics import Observed, Statistics, average, common_exponent
+from varprop._verdict import UnhealthySignal, Verdict
 from varprop.initializers import Law, Normal
 from varprop.network import Network
 
@@ -21,10 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["Run", "Statistics", "concat"]
-
-#: What is observed of each layer: attributes of a Run.
-SIGNALS = ("preactivations", "activations")
+__all__ = ["SIGNALS", "Run", "Statistics", "UnhealthySignal", "Verdict", "concat"]
 
 
 class Run:
@@ -47,11 +46,20 @@ class Run:
     dtype : str
         Type of weights and signals.
     statistics : tuple of str
-        What was collected: "moments", "extremes", "kurtosis".
+        What was collected: "moments", "saturation(threshold=0.05)" ...
+    loss : str or None
+        Whose gradients came back; None without a backward pass.
+    given_targets : ndarray or None
+        The targets of the loss where they were given, not drawn.
+    precision : float or None
+        The width that the 95% interval of each layer's mean ``log10_second_moment`` was to have,
+        where trials were added for it.
     out_of_range : list of (str, int)
         Layers and trials where a value left the range of the dtype.
     observed : dict
-        What the trials gave, by signal; the statistics are computed from it when asked for.
+        What the trials gave, by signal: "preactivations" and "activations", and after a backward
+        pass "gradients", "weight_gradients", "bias_gradients" and "input_gradients". The
+        statistics are computed from it when asked for.
 
     Examples
     --------
@@ -73,8 +81,10 @@ class Run:
         first_trial: int,
         dtype: str,
         statistics: Iterable[str],
-        preactivations: Observed,
-        activations: Observed,
+        observed: Mapping[str, Observed],
+        loss: str | None = None,
+        targets: NDArray[Any] | None = None,
+        precision: float | None = None,
         out_of_range: Iterable[tuple[str, int]] = (),
     ) -> None:
         self.network = network
@@ -86,7 +96,14 @@ class Run:
         self.dtype = dtype
         self.statistics = tuple(statistics)
         self.out_of_range = list(out_of_range)
-        self.observed = {"preactivations": preactivations, "activations": activations}
+        self.loss = loss
+        self.given_targets = targets
+        self.precision = precision
+        self.observed = {
+            signal: {key: observed[signal][key] for key in _catalogue.keys(self.statistics, signal)}
+            for signal in SIGNALS
+            if signal in observed
+        }
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -102,6 +119,75 @@ class Run:
     def activations(self) -> Statistics:
         """Statistics of phi(X W + b), layer by layer."""
         return Statistics(self.observed["activations"])
+
+    @cached_property
+    def gradients(self) -> Statistics:
+        """Statistics of the cost's gradient by X W + b, first layer to last.
+
+        Glorot and Bengio's (2010) back-propagated gradient; as the others, it needs a simulation
+        with ``backward=True``.
+        """
+        return self._back("gradients")
+
+    @cached_property
+    def weight_gradients(self) -> Statistics:
+        """Statistics of the cost's gradient by W, layer by layer, summed over the batch."""
+        return self._back("weight_gradients")
+
+    @cached_property
+    def bias_gradients(self) -> Statistics:
+        """Statistics of the cost's gradient by b (zeros where there is none), layer by layer."""
+        return self._back("bias_gradients")
+
+    @cached_property
+    def input_gradients(self) -> Statistics:
+        """Statistics of the cost's gradient by the inputs: arrays of one layer."""
+        return self._back("input_gradients")
+
+    def _back(self, signal: str) -> Statistics:
+        if signal not in self.observed:
+            raise ValueError("not collected: simulate with backward=True")
+        return Statistics(self.observed[signal])
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Whether the signal survives going forward, and the gradient coming back.
+
+        See :class:`Verdict`; at a factor of 10 and with intervals of 95%.
+        """
+        return Verdict.of(self)
+
+    def assert_healthy(self, max_factor: float = 10, level: float = 0.95) -> None:
+        """Raise :class:`UnhealthySignal` if the signal or its gradient vanishes or explodes.
+
+        That is where the interval of the mean over trials of the logarithm of the factor over the
+        whole depth, see :class:`Verdict`, lies beyond `max_factor` to either side; in a single
+        trial, the logarithm itself.
+
+        Parameters
+        ----------
+        max_factor : float
+            By which the second moment may grow or shrink, at least 1.
+        level : float
+            Probability that the interval covers, in (0, 1).
+
+        Examples
+        --------
+        >>> import varprop as vp
+        >>> net = vp.mlp([100] * 11, "tanh", weight="normal(std=0.01)")
+        >>> vp.simulate(net, inputs=50, trials=4).assert_healthy()  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        varprop.UnhealthySignal: forward vanishing: beyond a factor of 10, at level 0.95
+        ...
+        """
+        verdict = Verdict.of(self, max_factor, level)
+        if failed := verdict.failed():
+            certainty = f", at level {level:g}" if self.trials > 1 else ""
+            raise UnhealthySignal(
+                f"{', '.join(failed)}: beyond a factor of {max_factor:g}{certainty}"
+                f"\n\n{verdict}\n\n{self.table()}"
+            )
 
     def weights(self, layer: str | int, trial: int | None = None) -> NDArray[Any]:
         """Return the weights of a layer, shape (fan_in, fan_out), exactly as they were used.
@@ -131,6 +217,30 @@ class Run:
         if self.given_inputs is not None:
             return self.given_inputs
         return self._draw("input", Normal(), (self.batch, self.network.inputs), trial)
+
+    def cotangent(self, trial: int | None = None) -> NDArray[Any]:
+        """Return the gradient of the cost by the last activations that loss="gaussian" drew."""
+        return self._compared(trial, "gaussian")
+
+    def targets(self, trial: int | None = None) -> NDArray[Any]:
+        """Return the targets of the loss, exactly as they were used.
+
+        Returns
+        -------
+        ndarray
+            Shape (batch, width) of the last layer; labels of softmax_cross_entropy, shape (batch,).
+        """
+        return self._compared(trial, "mse", "softmax_cross_entropy", "bce")
+
+    def _compared(self, trial: int | None, *losses: str) -> NDArray[Any]:
+        trial = self._trial(trial)
+        if self.loss is None or self.loss not in losses:
+            raise ValueError(f"loss must have been {' or '.join(losses)}, it was {self.loss}")
+        if self.given_targets is not None:
+            return self.given_targets
+        return _loss.drawn(
+            self.network, self.loss, self.batch, seed=self.seed, trial=trial, dtype=self.dtype
+        )
 
     def _draw(self, name: str, law: Law, shape: tuple[int, ...], trial: int) -> NDArray[Any]:
         return _weights.weights(
@@ -165,9 +275,10 @@ class Run:
     def table(self, every: int | None = None) -> str:
         """Return the table of layers as text, 80 columns wide.
 
-        Mean, std and var are those of all trials pooled. For more than one trial, the last two
-        columns tell of the typical one: the mean of the trials' ``log10_second_moment`` of the
-        activations, and half the width of its 95% interval.
+        Mean, std and var are those of all trials pooled. The columns of logarithms tell of the
+        typical trial: the mean over trials of ``log10_second_moment`` and, for more than one, half
+        the width of its 95% interval. After a backward pass these are there for activations,
+        gradients and weight gradients, and less is shown of the rest.
 
         Parameters
         ----------
@@ -200,13 +311,16 @@ class Run:
             "first_trial": self.first_trial,
             "dtype": self.dtype,
             "statistics": list(self.statistics),
+            "loss": self.loss,
+            "targets": self.given_targets,
+            "precision": self.precision,
             "out_of_range": [list(event) for event in self.out_of_range],
         }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings and the pooled statistics as plain Python values.
 
-        Given arrays (inputs, weights) stay arrays. The trials' own values are in
+        Given arrays (inputs, weights, targets) stay arrays. The trials' own values are in
         ``per_trial`` and in what :meth:`save` writes.
         """
         return {
@@ -214,19 +328,22 @@ class Run:
             "layer_names": list(self.layer_names),
             **{
                 signal: {field: values.tolist() for field, values in self._fields(signal).items()}
-                for signal in SIGNALS
+                for signal in self.observed
             },
         }
 
     def to_dataframe(self) -> DataFrame:
         """Return the pooled statistics as a table, one row for each signal of each layer.
 
+        The layer of the input gradients is called "input".
+
         Needs pandas: ``pip install "varprop[dataframe]"``.
         """
         pandas = require("pandas", "dataframe")
         frames = [
-            pandas.DataFrame({"layer": self.layer_names, "signal": signal, **self._fields(signal)})
-            for signal in SIGNALS
+            pandas.DataFrame({"layer": layers, "signal": signal, **self._fields(signal)})
+            for signal in self.observed
+            for layers in [("input",) if signal == "input_gradients" else self.layer_names]
         ]
         frame: DataFrame = pandas.concat(frames, ignore_index=True)
         return frame
@@ -234,11 +351,8 @@ class Run:
     def _fields(self, signal: str) -> dict[str, NDArray[Any]]:
         """Return the pooled statistics that were collected, by name."""
         collected = getattr(self, signal)
-        return {
-            field: getattr(collected, field)
-            for statistic in self.statistics
-            for field in FIELDS[statistic]
-        }
+        names = _catalogue.fields(self.statistics, signal)
+        return {name: getattr(collected, name) for name in names}
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the run to ``*.json`` or ``*.npz``, whole or not at all; :func:`load` reads it."""
@@ -296,15 +410,19 @@ def concat(runs: Iterable[Run]) -> Run:
     for position, run in enumerate(runs):
         if run.network != first.network:
             raise ValueError(f"runs must have one network, that of runs[{position}] is another")
-        for what in ("seed", "dtype", "statistics", "batch"):
+        for what in ("seed", "dtype", "statistics", "batch", "loss"):
             ours, theirs = getattr(first, what), getattr(run, what)
             if ours != theirs:
                 raise ValueError(
                     f"runs must have one {what}, got {ours!r} in runs[0] "
                     f"and {theirs!r} in runs[{position}]"
                 )
-        if not _same_array(first.given_inputs, run.given_inputs):
-            raise ValueError(f"runs must have the same inputs, those of runs[{position}] differ")
+        for what in ("inputs", "targets"):
+            given = f"given_{what}"
+            if not _same_array(getattr(first, given), getattr(run, given)):
+                raise ValueError(
+                    f"runs must have the same {what}, those of runs[{position}] differ"
+                )
         if run.first_trial != trial:
             raise ValueError(
                 f"runs must follow each other: runs[{position}] must start with trial {trial}, "
@@ -319,8 +437,12 @@ def concat(runs: Iterable[Run]) -> Run:
         first_trial=first.first_trial,
         dtype=first.dtype,
         statistics=first.statistics,
-        preactivations=_joined([run.observed["preactivations"] for run in runs]),
-        activations=_joined([run.observed["activations"] for run in runs]),
+        observed={
+            signal: _joined([run.observed[signal] for run in runs]) for signal in first.observed
+        },
+        loss=first.loss,
+        targets=first.given_targets,
+        precision=first.precision if len({run.precision for run in runs}) == 1 else None,
         out_of_range=[event for run in runs for event in run.out_of_range],
     )
 

@@ -1,15 +1,14 @@
-"""What varprop computes, in plain NumPy: the readable specification of its numbers.
+"""Draws: a weight is a pure function of (seed, tensor name, trial, row, column, law).
 
-A weight is a pure function of (seed, tensor name, trial, row, column, law): a word of Threefry
-under the tensor's key, and a transform of that word. The core is another road to these numbers.
+It is a word of Threefry under the tensor's key, and a transform of that word.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,14 +17,8 @@ from varprop import _keys, _spec, initializers
 from varprop._draw import Draw, normal_probability
 from varprop._laws import Law
 
-if TYPE_CHECKING:
-    from varprop.network import Network
-
 __all__ = [
-    "chain",
-    "moments",
     "numbers",
-    "simulate",
     "standard_normal",
     "standard_truncated",
     "standard_uniform",
@@ -213,90 +206,3 @@ def weights(
     rows = math.prod(shape) // columns
     drawn = words(_keys.key(seed, name), rows, columns, trial, dtype)
     return numbers(draw, drawn)[:rows].reshape(shape)
-
-
-def chain(
-    net: Network,
-    inputs: int | ArrayLike,
-    *,
-    seed: int = 0,
-    trial: int = 0,
-    dtype: str = "float32",
-) -> Iterator[tuple[Array, Array]]:
-    """Yield Y = X W + b and the next X = phi(Y), layer after layer, in one trial.
-
-    The parameters are those of :func:`simulate`.
-    """
-
-    def draw(name: str, shape: tuple[int, ...], law: str | Law) -> Array:
-        return weights(shape, law, seed=seed, name=name, trial=trial, dtype=dtype)
-
-    if np.ndim(inputs) == 0:
-        x = draw("input", (_spec.integer("inputs", inputs, least=1), net.inputs), "normal")
-    else:
-        x = np.asarray(inputs, np.float64)
-    for name, layer, shape in zip(net.layer_names, net.layers, net.shapes, strict=True):
-        y = x @ draw(f"{name}.weight", shape, layer.weight)
-        if layer.bias is not None:
-            y += draw(f"{name}.bias", shape[1:], layer.bias)
-        x = layer.activation.value(y)
-        yield y, x
-
-
-def moments(values: Array) -> dict[str, float]:
-    """Return count, population moments and extremes; the exponent of 2 that scales them is 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = values.mean()
-        centred = values - mean
-        square = centred * centred
-        return {
-            "count": values.size,
-            "exponent": 0,
-            "mean": mean,
-            "variance": square.mean(),
-            "m3": (square * centred).mean(),
-            "m4": (square * square).mean(),
-            "minimum": values.min(),
-            "maximum": values.max(),
-        }
-
-
-def simulate(
-    net: Network,
-    inputs: int | ArrayLike,
-    *,
-    trials: int = 1,
-    seed: int = 0,
-    first_trial: int = 0,
-    dtype: str = "float32",
-) -> dict[str, dict[str, NDArray[Any]]]:
-    """Push a batch through a network in each trial, and return the moments of every layer.
-
-    Parameters
-    ----------
-    net : Network
-    inputs : int or array, shape (batch, features)
-        A number of rows of standard normals, drawn anew in each trial; or the rows themselves.
-    trials, first_trial : int
-        Trials first_trial to first_trial + trials - 1.
-    seed, dtype
-        As in :func:`weights`. The chain itself is in float64, and overflows where that does.
-
-    Returns
-    -------
-    dict
-        "preactivations" and "activations", each a dict of the arrays named in :func:`moments`, of
-        shape (trials, layers); "count" is that of one trial, of shape (layers,).
-    """
-    kinds = ("preactivations", "activations")
-    seen: dict[str, list[tuple[dict[str, float], ...]]] = {kind: [] for kind in kinds}
-    for trial in range(first_trial, first_trial + _spec.integer("trials", trials, least=1)):
-        layers = chain(net, inputs, seed=seed, trial=trial, dtype=dtype)
-        pairs = [(moments(y), moments(x)) for y, x in layers]
-        for kind, column in zip(kinds, zip(*pairs, strict=True), strict=True):
-            seen[kind].append(column)
-    observed = {}
-    for kind, rows in seen.items():
-        arrays = {name: np.array([[m[name] for m in row] for row in rows]) for name in rows[0][0]}
-        observed[kind] = {**arrays, "count": arrays["count"][0]}
-    return observed

@@ -1,0 +1,212 @@
+// One thread at work on a trial, on its own or as a member of a team: the walk over the blocks of a
+// product, which the way forward and the way back share.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "chain/buffer.hpp"
+#include "chain/observer.hpp"
+#include "chain/panel.hpp"
+#include "chain/plan.hpp"
+#include "chain/slopes.hpp"
+#include "chain/team.hpp"
+#include "isa.hpp"
+
+namespace varprop {
+
+// What the members of a team share.
+template <class T>
+struct Shared {
+  Buffer<T> work[3];                // signals that come and go
+  std::vector<Buffer<T>> kept;      // pre-activations
+  Buffer<T> aside;                  // pre-activations that are not kept, but looked at
+  std::vector<Taken> chunks[2][2];  // of up to two signals, by the step's parity
+  std::vector<Slopes> slopes[2];
+  std::vector<Taken> biases[2];
+  std::vector<double> norms, parts;  // of correlations
+  Formed formed;
+};
+
+template <class T>
+struct Worker {
+  const Job& job;
+  Host& host;
+  const Results& results;
+  Control& control;
+  Shared<T>& shared;
+  Panel<T>& panel;
+  Member& member;
+  std::int64_t trial = 0;
+  const Kernels<T>& kernel = kernels<T>();
+  Histogram histograms[3] = {};  // of the signals of a step: its own part
+
+  std::uint64_t trial_number() const { return static_cast<std::uint64_t>(job.first_trial + trial); }
+  std::int64_t layers() const { return static_cast<std::int64_t>(job.network.layers.size()); }
+  const Layer& layer(std::int64_t l) const {
+    return job.network.layers[static_cast<std::size_t>(l)];
+  }
+
+  Matrix<T> matrix(std::int64_t l) {
+    const Tensor& weight = layer(l).weight;
+    if (weight.source != Tensor::Source::formed) {
+      return {static_cast<const T*>(weight.given), weight.rms};
+    }
+    member.barrier();  // nobody reads the matrix before
+    if (member.first()) {
+      control.guard(
+          [&] { shared.formed = host.form(static_cast<std::size_t>(l), trial_number()); });
+    }
+    member.barrier();
+    return {static_cast<const T*>(shared.formed.numbers.get()), shared.formed.rms};
+  }
+
+  // Chunks [from, to) of the rows of X M + bias in one block of columns. `get(k, rows)` returns
+  // rows of M; what `see(chunk)` returns is shown the groups of rows that share their sums, as soon
+  // as they are whole: add(row, tile), then done().
+  template <class Get, class See>
+  void multiply(const View<T>& x, std::int64_t depth, const T* bias, const Tile<T>& out,
+                std::int64_t rows, std::int64_t from, std::int64_t to, Get get, See see) {
+    // Panels of even height, in whole groups of the generator's rows.
+    const std::int64_t panels = divide_up(depth, kPanelRows<T>);
+    const std::int64_t height = divide_up(divide_up(depth, panels), 4) * 4;
+    for (std::int64_t k = 0; k < depth; k += height) {
+      const std::int64_t part = std::min(height, depth - k);
+      const T* const m = get(k, part);
+      const auto product = [&](std::int64_t i, const Tile<T>& tile) {
+        const T* const first = x.data + i * x.row_stride + k * x.column_stride;
+        kernel.multiply({first, x.row_stride, x.column_stride}, m, kBlockColumns,
+                        static_cast<int>(part), k == 0, bias, tile);
+      };
+      for (std::int64_t c = from; c < to; ++c) {
+        if (control.stopped()) return;
+        if (c % kPollChunks == 0) member.poll();
+        if (k + part < depth) {
+          each_group(out, rows, c, product);
+        } else {
+          auto seen = see(c);
+          each_group(out, rows, c, [&](std::int64_t i, const Tile<T>& tile) {
+            product(i, tile);
+            seen.add(i, tile);
+          });
+          seen.done();
+        }
+      }
+    }
+  }
+
+  // The groups of rows of a chunk that share their sums; out's first row is that of chunk 0.
+  template <class Action>
+  static void each_group(const Tile<T>& out, std::int64_t rows, std::int64_t chunk, Action action) {
+    const std::int64_t end = std::min(rows, (chunk + 1) * kChunkRows);
+    for (std::int64_t i = chunk * kChunkRows; i < end; i += kGroupRows) {
+      const auto height = static_cast<int>(std::min<std::int64_t>(kGroupRows, end - i));
+      action(i, Tile<T>{out.data + i * out.stride, out.stride, height, out.columns});
+    }
+  }
+
+  // The columns of a block, as a tile of unstated height.
+  static Tile<T> block_of(T* x, std::int64_t stride, std::int64_t width, std::int64_t block) {
+    const std::int64_t column = block * kBlockColumns;
+    return {x + column, stride, 0,
+            static_cast<int>(std::min<std::int64_t>(kBlockColumns, width - column))};
+  }
+
+  // Standard normals, rows [row, row + rows) of a matrix of the batch.
+  void draw_normals(const Key& key, std::int64_t row, std::int64_t rows, std::int64_t width, T* x,
+                    std::int64_t stride) const {
+    const Draw normal{.distribution = Draw::Distribution::normal, .std = 1};
+    kernel.draw(make_recipe<T>(normal, key, trial_number()), Rectangle{row, rows, 0, width, 1}, x,
+                stride, true);
+  }
+
+  static Taken merged(const std::vector<Taken>& chunks, std::int64_t count) {
+    Taken whole;
+    for (std::int64_t c = 0; c < count; ++c) whole.merge(chunks[static_cast<std::size_t>(c)]);
+    return whole;
+  }
+
+  // Writes what was taken of layer l's signal, of so many layers; exponent is that of its unit.
+  void record(const Observed& to, std::int64_t l, std::int64_t of, const Taken& taken,
+              int exponent) const {
+    const std::int64_t at = trial * of + l;
+    const bool known = taken.moments.finite();
+    to.mean[at] = taken.moments.mean;
+    to.variance[at] = taken.moments.m2 / taken.moments.count;
+    to.exponent[at] = known ? exponent : 0;
+    if (to.m4) {
+      to.m3[at] = taken.powers.m3 / taken.powers.count;
+      to.m4[at] = taken.powers.m4 / taken.powers.count;
+      to.minimum[at] = taken.powers.minimum;
+      to.maximum[at] = taken.powers.maximum;
+    }
+    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+    if (known) return;
+    if (to.histogram) std::fill_n(to.histogram + at * kBins, kBins, std::int64_t{0});
+    for (double* const share : {to.correlation, to.saturation, to.zero_slope, to.dead}) {
+      if (share) share[at] = nan;
+    }
+  }
+
+  void out_of_range(std::int64_t l) const {
+    if (results.out_of_range[trial] < 0) results.out_of_range[trial] = l;
+  }
+
+  // Adds this worker's part of a layer's histogram to the whole; counts know no order.
+  void flush(const Observed& to, std::int64_t l, std::int64_t of, Histogram& own) const {
+    if (!to.histogram) return;
+    std::int64_t* const whole = to.histogram + (trial * of + l) * kBins;
+    for (int bin = 0; bin < kBins; ++bin) {
+      if (own[bin]) std::atomic_ref(whole[bin]).fetch_add(own[bin], std::memory_order_relaxed);
+      own[bin] = 0;
+    }
+  }
+
+  // Mean cosine of the angle between two rows of the batch, those of zeros left out.
+  double correlation(const T* x, std::int64_t stride, std::int64_t width, double scale) {
+    member.share(divide_up(job.batch, kChunkRows), [&](std::int64_t chunk) {
+      const std::int64_t end = std::min(job.batch, (chunk + 1) * kChunkRows);
+      for (std::int64_t i = chunk * kChunkRows; i < end; ++i) {
+        double squares[kLanes] = {};
+        for (std::int64_t j = 0; j < width; ++j) {
+          const double number = static_cast<double>(x[i * stride + j]) * scale;
+          squares[j % kLanes] += number * number;
+        }
+        const double norm = std::sqrt(total(squares));
+        shared.norms[static_cast<std::size_t>(i)] = norm > 0 ? scale / norm : 0;
+      }
+    });
+    member.end();
+    const std::int64_t blocks = divide_up(width, kBlockColumns);
+    member.share(blocks, [&](std::int64_t block) {
+      const std::int64_t column = block * kBlockColumns;
+      const std::int64_t columns = std::min<std::int64_t>(kBlockColumns, width - column);
+      double sums[kBlockColumns] = {}, squares = 0;
+      for (std::int64_t i = 0; i < job.batch; ++i) {
+        const double factor = shared.norms[static_cast<std::size_t>(i)];
+        const T* const row = x + i * stride + column;
+        for (std::int64_t j = 0; j < columns; ++j) sums[j] += static_cast<double>(row[j]) * factor;
+      }
+      for (std::int64_t j = 0; j < columns; ++j) squares += sums[j] * sums[j];
+      shared.parts[static_cast<std::size_t>(block)] = squares;
+    });
+    member.end();
+    double squares = 0, alive = 0;
+    for (std::int64_t block = 0; block < blocks; ++block) {
+      squares += shared.parts[static_cast<std::size_t>(block)];
+    }
+    for (double norm : shared.norms) alive += norm > 0;
+    return alive < 2 ? std::numeric_limits<double>::quiet_NaN()
+                     : (squares - alive) / (alive * (alive - 1));
+  }
+
+ private:
+  // Looking at the clock costs: once in so many chunks is often enough.
+  static constexpr std::int64_t kPollChunks = 64;
+};
+
+}  // namespace varprop

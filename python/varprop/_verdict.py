@@ -1,0 +1,244 @@
+"""Whether a signal survives the depth: a word, and the numbers behind it, for either direction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from varprop._report import WIDE, WIDTH
+from varprop._spec import real
+from varprop._statistics import FloatArray, mean_interval, probability
+
+if TYPE_CHECKING:
+    from varprop.run import Run
+
+Word = Literal["vanishing", "stable", "exploding"]
+
+FRAGILE = 0.05  # share of failing trials from which a stable mean hides too much
+
+
+class UnhealthySignal(AssertionError):  # noqa: N818  (it says what was found)
+    """A signal or its gradient vanishes or explodes: see :meth:`Run.assert_healthy`."""
+
+    __module__ = "varprop"
+
+
+@dataclass(frozen=True)
+class Direction:
+    """How the second moment travels from one end of the network to the other.
+
+    Attributes
+    ----------
+    word : {"vanishing", "stable", "exploding"} or None
+        None where nothing is known: of the gradients, if all trials left the range going forward.
+    layers : int
+        Number of layers.
+    log10_factor : float
+        Decimal logarithm of the factor over the whole depth, mean over trials. It is infinite where
+        most trials end at zero or out of range; else these are left out here, and count as failing.
+    interval : tuple of float
+        Confidence interval of `log10_factor`; NaN for a single trial.
+    spread : float
+        Standard deviation of the trials' logarithms; NaN for a single trial.
+    failing : float
+        Share of the trials whose own factor is beyond `max_factor`.
+    fragile : bool
+        The mean is stable, and yet at least 5% of the trials fail.
+    """
+
+    word: Word | None
+    layers: int
+    log10_factor: float
+    interval: tuple[float, float]
+    spread: float
+    failing: float
+    fragile: bool
+
+    @property
+    def log10_growth(self) -> float:
+        """Decimal logarithm of the factor from one layer to the next."""
+        return self._rate(self.log10_factor)
+
+    @property
+    def log10_growth_interval(self) -> tuple[float, float]:
+        """Confidence interval of `log10_growth`."""
+        return self._rate(self.interval[0]), self._rate(self.interval[1])
+
+    @property
+    def growth(self) -> float:
+        """Factor from one layer to the next, geometric mean over layers and trials."""
+        return _power(self.log10_growth)
+
+    @property
+    def growth_interval(self) -> tuple[float, float]:
+        """Confidence interval of `growth`."""
+        low, high = self.log10_growth_interval
+        return _power(low), _power(high)
+
+    def _rate(self, log10_factor: float) -> float:
+        return log10_factor / max(1, self.layers - 1)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a signal survives the depth going forward, and its gradient coming back.
+
+    Decided by the factor by which the second moment changes over the whole depth: of the
+    activations from the first layer to the last, of the gradients from the last to the first. While
+    the mean over trials of its logarithm stays within `max_factor`, the direction is stable.
+
+    Attributes
+    ----------
+    max_factor : float
+        The largest factor, up or down, that is stable.
+    level : float
+        Probability that the intervals cover.
+    details : dict of str to Direction
+        The numbers behind "forward" and "backward".
+
+    Notes
+    -----
+    A trial that ends at exactly zero has vanished, one that left the range of the dtype has
+    exploded; where it did so going forward, nothing is known of its gradients.
+
+    Examples
+    --------
+    >>> import varprop as vp
+    >>> run = vp.simulate(vp.mlp([100] * 31, weight="normal(std=0.2)"), inputs=50, trials=20)
+    >>> run.verdict.forward, round(run.verdict.details["forward"].growth, 1)
+    ('exploding', 4.0)
+    """
+
+    max_factor: float
+    level: float
+    details: dict[str, Direction] = field(repr=False)
+
+    @classmethod
+    def of(cls, run: Run, max_factor: float = 10, level: float = 0.95) -> Verdict:
+        """Return the verdict on a run."""
+        max_factor, level = real("max_factor", max_factor, least=1), probability(level)
+        forward = _ends(run.activations.per_trial.log10_second_moment)
+        factors = {"forward": np.where(np.isnan(forward), np.inf, forward)}
+        if "gradients" in run.observed:
+            backward = _ends(run.gradients.per_trial.log10_second_moment[:, ::-1])
+            factors["backward"] = backward[~np.isnan(backward)]
+        layers = len(run.layer_names)
+        details = {
+            name: _judged(logs, layers, math.log10(max_factor), level)
+            for name, logs in factors.items()
+        }
+        return cls(max_factor, level, details)
+
+    @property
+    def forward(self) -> Word | None:
+        """The word on the activations."""
+        return self.details["forward"].word
+
+    @property
+    def backward(self) -> Word | None:
+        """The word on the gradients; None without a backward pass, or if all are unknown."""
+        return self.details["backward"].word if "backward" in self.details else None
+
+    def failed(self) -> list[str]:
+        """Return the directions whose interval lies beyond the largest factor, in words."""
+        bound, failed = math.log10(self.max_factor), []
+        for name, direction in self.details.items():
+            low, high = direction.interval
+            if math.isnan(low):
+                low = high = direction.log10_factor
+            if low > bound or high < -bound:
+                failed.append(f"{name} {direction.word}")
+        return failed
+
+    def __str__(self) -> str:
+        return "\n".join(
+            line
+            for name, direction in self.details.items()
+            for line in _sentence(name, direction, self.max_factor)
+        )
+
+
+def _ends(logarithms: FloatArray) -> FloatArray:
+    """Return the last layer's logarithm less the first's: -inf where a signal is zero."""
+    start, end = logarithms[:, 0], logarithms[:, -1]
+    dead = np.isneginf(start) | np.isneginf(end)
+    with np.errstate(invalid="ignore"):
+        return np.where(dead, -np.inf, end - start)
+
+
+def _judged(logs: FloatArray, layers: int, bound: float, level: float) -> Direction:
+    """Judge the logarithms of the trials' factors, of which some may be infinite."""
+    if not logs.size:
+        return Direction(None, layers, math.nan, (math.nan, math.nan), math.nan, math.nan, False)
+    middle = np.sort(logs)[len(logs) // 2]
+    living = logs[np.isfinite(logs)]
+    known = np.isfinite(middle)
+    mean = float(living.mean() if known else middle)
+    ends = mean_interval(living, level) if known else (math.nan, math.nan)
+    failing = float(np.mean(np.abs(logs) > bound))
+    word: Word = "stable" if abs(mean) <= bound else "vanishing" if mean < 0 else "exploding"
+    return Direction(
+        word=word,
+        layers=layers,
+        log10_factor=mean,
+        interval=(float(ends[0]), float(ends[1])),
+        spread=float(living.std(ddof=1)) if known and len(living) > 1 else math.nan,
+        failing=failing,
+        fragile=word == "stable" and failing >= FRAGILE,
+    )
+
+
+def _sentence(name: str, direction: Direction, max_factor: float) -> list[str]:
+    """Return what to tell of a direction, in lines."""
+    layers = f"{direction.layers} layer{'s' if direction.layers > 1 else ''}"
+    if direction.word is None:
+        return [f"{name}: unknown, out of range before"]
+    start = f"{name}: {direction.word}, "
+    if math.isinf(direction.log10_factor):
+        end = "exactly zero after" if direction.log10_factor < 0 else "out of range within"
+        return [f"{start}{end} {layers}"]
+    lines = [f"{start}x {_factor(direction.log10_factor)} over {layers}"]
+    indent = " " * (len(name) + 2)
+    if direction.layers > 1:
+        rate = f"(x {_rates(direction)})"
+        if len(lines[0]) + 1 + len(rate) <= WIDTH:
+            lines[0] += f" {rate}"
+        else:
+            lines.append(indent + rate)
+    if direction.fragile:
+        lines.append(
+            f"{indent}but fragile: {direction.failing:.0%} of single trials change more than "
+            f"{max_factor:g}-fold"
+        )
+    return lines
+
+
+def _rates(direction: Direction) -> str:
+    """Write the growth and its interval, with the digits that the interval leaves."""
+    low, high = direction.growth_interval
+    if math.isnan(low):
+        return f"{_decimals(direction.growth, 4)} a layer"
+    width = high - low
+    digits = 1 - math.floor(math.log10(width)) if 0 < width < math.inf else 4
+    digits = min(max(digits, 1), 5)
+    numbers = [_decimals(number, digits) for number in (direction.growth, low, high)]
+    return f"{numbers[0]} a layer, {numbers[1]} to {numbers[2]}"
+
+
+def _decimals(number: float, digits: int) -> str:
+    return f"{number:.{digits}f}" if 0.01 <= number < 1e4 else f"{number:.3g}"
+
+
+def _factor(logarithm: float) -> str:
+    """Write ten to this power: two digits of it, whatever its size."""
+    if -3 < logarithm < 4:
+        return f"{10**logarithm:.2g}" if logarithm < 1.99 else f"{10**logarithm:.0f}"
+    return f"{WIDE.power(10, WIDE.create_decimal_from_float(logarithm)):.1e}"
+
+
+def _power(logarithm: float) -> float:
+    """Return ten to this power, infinite where it is out of range."""
+    return 10**logarithm if logarithm < 308 else logarithm * math.inf
