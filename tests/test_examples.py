@@ -108,3 +108,27 @@ def test_digits(tmp_path):
         np.testing.assert_allclose([first, fifth], run[[0, 4], 4], rtol=0.03)  # few digits
         assert ratio == pytest.approx((run[4, 4] / run[0, 4]) ** 0.25, rel=0.005)
     assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_gradients(tmp_path):
+    pytest.importorskip("matplotlib")
+    text = output_of("gradients.py", "--trials", 4, "--plot", tmp_path / "gradients")
+    rows = re.findall(rf"^ +(\d) +({NUMBER}) +({NUMBER}) +({NUMBER}) *$", text, re.MULTILINE)
+    table = np.array(rows, dtype=float).reshape(2, 5, 4)
+    nodes, shares = np.polynomial.hermite_e.hermegauss(60)
+    shares = shares / shares.sum()
+    fan_in, fan_out = np.array([1024] + [1000] * 4), np.array([1000] * 5)
+    for found, weight_var in zip(table, (1 / (3 * fan_in), 2 / (fan_in + fan_out)), strict=True):
+        # Mean field: rows of the batch are nearly independent, gradients of the activations.
+        second, slopes = np.ones(6), np.empty(5)
+        for layer in range(5):
+            z = np.sqrt(fan_in[layer] * weight_var[layer] * second[layer]) * nodes
+            second[layer + 1] = np.tanh(z) ** 2 @ shares
+            slopes[layer] = np.cosh(z) ** -4 @ shares
+        np.testing.assert_allclose(found[:, 1] ** 2, second[1:], rtol=0.05)
+        back = np.sqrt(1000 * weight_var[1:] * slopes[:4])
+        np.testing.assert_allclose(found[:-1, 2] / found[1:, 2], back, rtol=0.03)
+        weights = np.sqrt(300 * second[:-1]) * found[:, 2]
+        np.testing.assert_allclose(found[:, 3], weights, rtol=0.03)
+    for name in ("standard", "normalized"):
+        assert (tmp_path / f"gradients_{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -17,7 +17,7 @@ def test_the_main_job_prints_what_the_readme_shows(tmp_path, monkeypatch):
     text = README.read_text()
     blocks = re.findall(r"```(python)?\n(.*?)```", text, re.DOTALL)
     code = "".join(block for kind, block in blocks if kind == "python")
-    report = next(block for kind, block in blocks if not kind and "typical trial" in block)
+    report = next(block for kind, block in blocks if not kind and "forward: " in block)
     printed = StringIO()
     with redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {})

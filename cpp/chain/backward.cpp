@@ -111,9 +111,10 @@ Signal<T> Backward<T>::cost() {
       seen.done();
     }
   });
-  const Signal<T> signal = look(last, gradient, by_activations.exponent(), 0);
+  end(last);
+  if (worker_.member.leaving()) return {gradient, stride, 0, 0};
   forward_.release(last);
-  return signal;
+  return look(last, gradient, by_activations.exponent(), 0, parity);
 }
 
 // From the gradient by the pre-activations of layer l to those by its weights, by its biases, and
@@ -151,9 +152,10 @@ Signal<T> Backward<T>::step(std::int64_t l, const Signal<T>& gradient) {
   });
   worker_.flush(worker_.results.weight_gradients, l, worker_.layers(), worker_.histograms[1]);
   worker_.flush(worker_.results.bias_gradients, l, worker_.layers(), worker_.histograms[2]);
-  const Signal<T> below = look(l - 1, out, plan.exponent, plan.unit);
+  end(l - 1);
   if (member.leaving()) return gradient;
   if (member.first()) record_parameters(plan, l, pieces, parity);
+  const Signal<T> below = look(l - 1, out, plan.exponent, plan.unit, parity);
   if (l > 0) forward_.release(l - 1);
   return below;
 }
@@ -239,56 +241,81 @@ void Backward<T>::record_parameters(const BackwardPlan<T>& plan, std::int64_t l,
   worker_.control.step_done();
 }
 
-// Ends a step by writing down what was seen of the gradient by layer l's pre-activations, or by the
-// inputs. Slopes far below 1 leave small numbers, which are brought near 1 and looked at again.
+// Where the gradient by layer l's pre-activations, or by the inputs, is written down.
 template <class T>
-Signal<T> Backward<T>::look(std::int64_t l, T* gradient, int exponent, int unit) {
-  constexpr int kStep = std::numeric_limits<T>::max_exponent / 2 - 4;
+typename Backward<T>::Place Backward<T>::place(std::int64_t l) const {
+  const Results& to = worker_.results;
+  if (l < 0) return {to.input_gradients, 0, 1, worker_.layer(0).fan_in};
+  return {to.gradients, l, worker_.layers(), worker_.layer(l).width};
+}
+
+// Ends a step in which it was seen.
+template <class T>
+void Backward<T>::end(std::int64_t l) {
+  const Place to = place(l);
+  worker_.flush(to.observed, to.layer, to.layers, worker_.histograms[0]);
+  worker_.member.end();
+}
+
+// Writes down what was seen of it. Slopes far below 1 leave small numbers, which are brought near 1
+// and looked at again.
+template <class T>
+Signal<T> Backward<T>::look(std::int64_t l, T* gradient, int exponent, int unit,
+                            std::size_t parity) {
+  constexpr int kStep = std::numeric_limits<T>::max_exponent / 2 - 4, kTimes = 3;
   constexpr double kSmall = 0x1p-8;
   Member& member = worker_.member;
-  const std::int64_t width = l < 0 ? worker_.layer(0).fan_in : worker_.layer(l).width;
-  const std::int64_t of = l < 0 ? 1 : worker_.layers(), position = std::max<std::int64_t>(l, 0);
-  const Observed& to = l < 0 ? worker_.results.input_gradients : worker_.results.gradients;
-  const std::int64_t stride = row_stride(width), chunks = divide_up(job_.batch, kChunkRows);
-  const std::int64_t blocks = divide_up(width, kBlockColumns);
-  Taken taken;
-  for (int again = 0;; ++again) {
-    const std::size_t parity = member.parity();
-    worker_.flush(to, position, of, worker_.histograms[0]);
-    member.end();
-    if (member.leaving()) return {gradient, stride, 0, exponent};
-    taken = Worker<T>::merged(shared_.chunks[0][parity], blocks * chunks);
-    if (again == 3 || !(taken.rms() < kSmall)) break;
+  const Place to = place(l);
+  const std::int64_t count = divide_up(to.width, kBlockColumns) * divide_up(job_.batch, kChunkRows);
+  Taken taken = Worker<T>::merged(shared_.chunks[0][parity], count);
+  for (int times = 0; times < kTimes && taken.rms() < kSmall; ++times) {
     // Squares that underflow hide how small the numbers are.
     const int shift = taken.rms() > 0 ? std::min(-exponent_of(taken.rms()), kStep) : kStep;
     exponent -= shift;
-    if (member.first() && to.histogram) {
-      std::fill_n(to.histogram + (worker_.trial * of + position) * kBins, kBins, std::int64_t{0});
-    }
-    member.barrier();
-    std::vector<Taken>& into = shared_.chunks[0][member.parity()];
-    member.share(blocks, [&](std::int64_t block) {
-      const Tile<T> tile = Worker<T>::block_of(gradient, stride, width, block);
-      for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
-        Observer<T> observer(job_.wanted, std::ldexp(T{1}, -unit), worker_.histograms[0]);
-        Worker<T>::each_group(tile, job_.batch, chunk, [&](std::int64_t, const Tile<T>& group) {
-          multiply_by(std::ldexp(T{1}, shift), group);
-          observer.add(group);
-        });
-        into[at(block * chunks + chunk)] = observer.taken();
-      }
-    });
+    const std::size_t next = member.parity();
+    lift(to, gradient, shift, unit);
+    end(l);
+    if (member.leaving()) break;
+    taken = Worker<T>::merged(shared_.chunks[0][next], count);
   }
   if (!taken.moments.finite()) taken = unknown();
   if (member.first()) {
-    if (!taken.moments.finite()) worker_.out_of_range(position);
-    worker_.record(to, position, of, taken, exponent + unit);
+    if (!taken.moments.finite()) worker_.out_of_range(to.layer);
+    worker_.record(to.observed, to.layer, to.layers, taken, exponent + unit);
   }
-  if (l >= 0 && job_.wanted.gradient_correlation && taken.moments.finite()) {
-    const double found = worker_.correlation(gradient, stride, width, std::ldexp(1.0, -unit));
-    if (member.first()) to.correlation[worker_.trial * of + position] = found;
+  const std::int64_t stride = row_stride(to.width);
+  if (to.observed.correlation && taken.moments.finite()) {
+    const double found = worker_.correlation(gradient, stride, to.width, std::ldexp(1.0, -unit));
+    if (member.first()) {
+      to.observed.correlation[worker_.trial * to.layers + to.layer] = found;
+    }
   }
   return {gradient, stride, std::ldexp(taken.rms(), unit), exponent};
+}
+
+// Multiplies a gradient by a power of two, to see it anew.
+template <class T>
+void Backward<T>::lift(const Place& to, T* gradient, int shift, int unit) {
+  Member& member = worker_.member;
+  if (member.first() && to.observed.histogram) {
+    std::int64_t* const bins =
+        to.observed.histogram + (worker_.trial * to.layers + to.layer) * kBins;
+    std::fill_n(bins, kBins, std::int64_t{0});
+  }
+  member.barrier();  // before any new count
+  const std::int64_t chunks = divide_up(job_.batch, kChunkRows);
+  std::vector<Taken>& taken = shared_.chunks[0][member.parity()];
+  member.share(divide_up(to.width, kBlockColumns), [&](std::int64_t block) {
+    const Tile<T> tile = Worker<T>::block_of(gradient, row_stride(to.width), to.width, block);
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+      Observer<T> observer(job_.wanted, std::ldexp(T{1}, -unit), worker_.histograms[0]);
+      Worker<T>::each_group(tile, job_.batch, chunk, [&](std::int64_t, const Tile<T>& group) {
+        multiply_by(std::ldexp(T{1}, shift), group);
+        observer.add(group);
+      });
+      taken[at(block * chunks + chunk)] = observer.taken();
+    }
+  });
 }
 
 template class Backward<float>;

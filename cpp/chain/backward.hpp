@@ -24,6 +24,10 @@ class Backward {
  private:
   struct Chunk;
   struct Rows;
+  struct Place {
+    const Observed& observed;
+    std::int64_t layer, layers, width;
+  };
 
   Signal<T> cost();
   Signal<T> step(std::int64_t l, const Signal<T>& gradient);
@@ -32,7 +36,10 @@ class Backward {
   void multiply_parameters(const BackwardPlan<T>&, std::int64_t block, std::int64_t group);
   void record_parameters(const BackwardPlan<T>&, std::int64_t l, std::int64_t pieces,
                          std::size_t parity);
-  Signal<T> look(std::int64_t l, T* gradient, int exponent, int unit);
+  Place place(std::int64_t l) const;
+  void end(std::int64_t l);
+  Signal<T> look(std::int64_t l, T* gradient, int exponent, int unit, std::size_t parity);
+  void lift(const Place&, T* gradient, int shift, int unit);
 
   Worker<T>& worker_;
   Forward<T>& forward_;

@@ -28,7 +28,8 @@ struct Shared {
   std::vector<Taken> chunks[2][2];  // of up to two signals, by the step's parity
   std::vector<Slopes> slopes[2];
   std::vector<Taken> biases[2];
-  std::vector<double> norms, parts;  // of correlations
+  std::vector<double> norms, parts;  // of correlations: of rows, and sums of blocks
+  std::int64_t alive = 0;            // rows that are not zero
   Formed formed;
 };
 
@@ -181,6 +182,7 @@ struct Worker {
       }
     });
     member.end();
+    const auto positive = [](double norm) { return norm > 0; };
     const std::int64_t blocks = divide_up(width, kBlockColumns);
     member.share(blocks, [&](std::int64_t block) {
       const std::int64_t column = block * kBlockColumns;
@@ -193,13 +195,16 @@ struct Worker {
       }
       for (std::int64_t j = 0; j < columns; ++j) squares += sums[j] * sums[j];
       shared.parts[static_cast<std::size_t>(block)] = squares;
+      if (block == 0)
+        shared.alive = std::count_if(shared.norms.begin(), shared.norms.end(), positive);
     });
     member.end();
-    double squares = 0, alive = 0;
+    // Norms may be written anew from here on; the rest only after the next step.
+    double squares = 0;
     for (std::int64_t block = 0; block < blocks; ++block) {
       squares += shared.parts[static_cast<std::size_t>(block)];
     }
-    for (double norm : shared.norms) alive += norm > 0;
+    const auto alive = static_cast<double>(shared.alive);
     return alive < 2 ? std::numeric_limits<double>::quiet_NaN()
                      : (squares - alive) / (alive * (alive - 1));
   }
