@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import warnings
 
 import ml_dtypes
 import numpy as np
@@ -60,6 +61,51 @@ def test_simulate_has_the_options_of_python():
     output = succeed("simulate", *SMALL, *options.split(), *laws)
     net = vp.mlp([5] * 4, "leaky_relu(slope=0.3)", "normal(std=0.2)", "uniform(low=-1)")
     assert report_of(output) == str(vp.simulate(net, 4, trials=3, seed=7, dtype="float64"))
+
+
+def test_simulate_goes_back():
+    output = succeed(
+        *("simulate", "--sizes", "6,5,4", "--batch", 9, "--trials", 3, "--activation", "tanh"),
+        *("--last", "sigmoid", "--backward", "--loss", "bce"),
+        *("--stat", "saturation(threshold=0.2)"),
+        *("--stat", "histogram", "--memory", "1MB"),
+    )
+    statistics = ("histogram", "saturation(threshold=0.2)")
+    net = vp.mlp([6, 5, 4], "tanh", output_activation="sigmoid")
+    run = vp.simulate(net, 9, trials=3, statistics=statistics, backward=True, loss="bce")
+    assert report_of(output) == str(run)
+    assert "backward: " in output
+
+
+@pytest.mark.parametrize("depth", [1, 30])  # what is narrow enough, and what never is
+def test_trials_until_intervals_are_narrow(depth, monkeypatch):
+    simulate = vp.simulate
+    monkeypatch.setattr(vp, "simulate", lambda *args, **kw: simulate(*args, **kw, max_trials=99))
+    output = succeed("simulate", "--depth", depth, "--width", 10, "--trials", "auto")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = simulate(vp.mlp([10] * (depth + 1)), 100, trials="auto", max_trials=99)
+    assert report_of(output) == str(run)
+    assert output.rsplit("\n\n")[-1].startswith(f"{run.trials} trials in")
+
+
+def test_jacobian():
+    options = ["--depth", 3, "--width", 6, "--activation", "tanh", "--bias", "normal(std=0.1)"]
+    output = succeed("jacobian", *options)
+    net = vp.mlp([6] * 4, "tanh", bias="normal(std=0.1)")
+    assert report_of(output) == str(vp.jacobian(net))
+    more = "--layers all --method moments --batch 4 --trials 2 --seed 3 --dtype float64"
+    output = succeed("jacobian", *options, *more.split())
+    named = {"layers": "all", "method": "moments", "dtype": "float64"}
+    assert report_of(output) == str(vp.jacobian(net, 4, trials=2, seed=3, **named))
+
+
+def test_jacobian_of_files_and_its_picture(tmp_path):
+    rows, picture = tmp_path / "rows.npy", tmp_path / "values.pdf"
+    np.save(rows, ROWS)
+    output = succeed("jacobian", "--input", rows, "--sizes", "3,5,4", "--plot", picture)
+    assert report_of(output) == str(vp.jacobian(vp.mlp([3, 5, 4]), ROWS))
+    assert picture.read_bytes().startswith(b"%PDF")
 
 
 def test_sizes_and_no_bias():
@@ -136,15 +182,22 @@ def test_info_and_version():
 
 
 def test_help_names_every_command_and_default():
-    assert re.search("simulate.*weights.*info", succeed("--help"), re.DOTALL)
+    assert re.search("simulate.*jacobian.*weights.*info", succeed("--help"), re.DOTALL)
     text = succeed("simulate", "--help")
     assert succeed("simulate", "-h") == text
     assert text.count("info lists them") == 2
     assert set(re.findall("--([a-z]+)", text)) == {
-        *("input", "batch", "depth", "width", "sizes", "activation", "weight", "bias"),
-        *("trials", "seed", "dtype", "threads", "plot", "output", "help"),
+        *("input", "batch", "depth", "width", "sizes", "activation", "last", "weight", "bias"),
+        *("trials", "backward", "loss", "stat", "memory"),
+        *("seed", "dtype", "threads", "plot", "output", "help"),
     }
-    assert text.count("[default: ") == 11
+    assert text.count("[default: ") == 15
+    text = succeed("jacobian", "--help")
+    assert set(re.findall("--([a-z]+)", text)) == {
+        *("input", "batch", "depth", "width", "sizes", "activation", "last", "weight", "bias"),
+        *("layers", "method", "trials", "seed", "dtype", "plot", "help"),
+    }
+    assert text.count("[default: ") == 13
 
 
 @pytest.mark.parametrize(
@@ -162,12 +215,36 @@ def test_help_names_every_command_and_default():
         (["--plot", "/no/such/run.png"], "no such directory: /no/such"),
         (["--input", "missing.npy"], "no such file: missing.npy"),
         (["--depth", "99999999999"], "a network of 99999999999 layers needs about"),
+        (["--stat", "histograms"], "unknown statistics 'histograms': did you mean 'histogram'?"),
+        (["--stat", "gradient_correlation"], "needs backward=True"),
+        (["--loss", "mse"], "loss and targets need backward=True"),
+        (["--backward", "--loss", "bse"], "unknown loss 'bse'"),
+        (["--backward", "--loss", "bce"], "needs a sigmoid as the last activation"),
+        (["--memory", "a lot"], "memory must be bytes, or a text such as '500MB'"),
+        (["--backward", "--memory", "9kB"], "memory must be at least"),
         (["--input", "rows.parquet"], "--input must end in .npy, .npz, .csv"),
     ],
 )
 def test_failures(tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     assert message in fail(1, "simulate", *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--layers", "each"], "unknown layers 'each'. One of: end_to_end, all"),
+        (["--method", "svds"], "unknown method 'svds': did you mean 'svd'?"),
+        (["--sizes", "9000,9000"], "use method='extreme' or method='moments'"),
+        (["--weight", "norml"], "did you mean 'normal'?"),
+        (["--plot", "values.bmp"], "--plot must end in .png, .pdf, .svg"),
+        (["--input", "missing.npy"], "no such file: missing.npy"),
+    ],
+)
+def test_failures_of_jacobian(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in fail(1, "jacobian", *words)
     assert not list(tmp_path.iterdir())
 
 
@@ -224,6 +301,14 @@ def test_missing_extra(monkeypatch):
     [
         ["simulate", "--depth", "0"],
         ["simulate", "--trials", "many"],
+        ["simulate", "--trials", "0"],
+        ["simulate", "--trials", "1.5"],
+        ["simulate", "--trials", "-3"],
+        ["jacobian", "--trials", "auto"],
+        ["jacobian", "--batch", "0"],
+        ["jacobian", "--sizes", "5,5", "--width", "3"],
+        ["jacobian", "--input", "a.npy", "--batch", "3"],
+        ["jacobian", "--plot", "a.png", "--method", "moments"],
         ["simulate", "--seed", "-1"],
         ["simulate", "--threads", "0"],
         ["simulate", "--sizes", "5,a"],

@@ -12,7 +12,8 @@ from varprop import _core
 HERE = Path(__file__).parent
 SUBJECTS = ("weights", "activations", "simulate", "backward", "moments")
 # Too slow without a fused multiply-add, or no matter of it.
-SLOW = ("interrupt", "digits", "of_the_seed", "progress", "linear", "cover", "thousand", "added", "threads")
+SLOW = ("interrupt", "digits", "of_the_seed", "progress", "linear", "cover", "thousand")
+SLOW += ("added", "threads")
 
 # Prints a digest of weights and simulations: one for all instruction sets and threads.
 DIGEST = """

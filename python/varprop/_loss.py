@@ -42,9 +42,8 @@ def check_targets(
     given = np.asarray(targets)
     if given.dtype.kind not in "biuf":
         raise TypeError(f"targets must hold real numbers, got dtype {given.dtype}")
-    shapes = [(batch, width)]
-    if loss == "softmax_cross_entropy":
-        shapes.insert(0, (batch,))
+    labels = loss == "softmax_cross_entropy"
+    shapes = [(batch,), (batch, width)] if labels else [(batch, width)]
     if given.shape not in shapes:
         wanted = " or ".join(map(str, shapes))
         raise ValueError(f"targets must have shape {wanted} for loss {loss!r}, got {given.shape}")

@@ -134,7 +134,7 @@ def simulate(
     compared = _loss.check_targets(net, _loss.check(net, loss), targets, batch, kind)
     bound = None if memory is None else _memory.size("memory", memory)
     workers = thread_count(threads)
-    _check_ranges(net, kind)
+    check_ranges(net, kind)
 
     def simulation(first: int, number: int, report: Callable[[float], object] | None) -> Run:
         core = _core.Simulation(
@@ -252,9 +252,7 @@ def _plan(
     return False, min(most, 1)
 
 
-def _former(
-    net: Network, seed: int, kind: str
-) -> Callable[[int, int], tuple[NDArray[Any], float]]:
+def _former(net: Network, seed: int, kind: str) -> Callable[[int, int], tuple[NDArray[Any], float]]:
     """Return what forms the weights of a layer whose law is formed whole."""
 
     def form(layer: int, trial: int) -> tuple[NDArray[Any], float]:
@@ -272,7 +270,8 @@ def _former(
     return form
 
 
-def _check_ranges(net: Network, kind: str) -> None:
+def check_ranges(net: Network, kind: str) -> None:
+    """Raise the error of a law whose numbers are zeros or infinities in the dtype."""
     for operation, layer in zip(net.operations, net.layers, strict=True):
         for part in ("weight", "bias"):
             if not in_range(getattr(operation, part).rms, kind):

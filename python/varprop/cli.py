@@ -1,15 +1,13 @@
-"""The command line: ``varprop simulate``, ``varprop weights`` and ``varprop info``."""
+"""The command line: ``varprop simulate``, ``jacobian``, ``weights`` and ``info``."""
 
 from __future__ import annotations
 
 import sys
 import time
 import warnings
-import zlib
 from pathlib import Path
 from textwrap import fill
-from typing import Annotated, Any
-from zipfile import BadZipFile
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -17,11 +15,10 @@ from numpy.typing import NDArray
 from typer.core import TyperGroup
 
 import varprop as vp
-from varprop import _files, _memory
+from varprop import _files, _memory, _rows
 from varprop._extras import require
 
 DEPTH, WIDTH, BATCH = 100, 100, 100
-READ = (".npy", ".npz", ".csv")
 PICTURES = (".png", ".pdf", ".svg")
 LISTED = "varprop info lists them"
 
@@ -59,6 +56,55 @@ Threads = Annotated[
 ]
 
 
+def _trials(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is neither an integer of at least 1 nor auto")
+    return int(text)
+
+
+def _batch(default: int) -> Any:
+    return typer.Option(min=1, show_default=str(default), help="Rows of standard normals instead.")
+
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--input", metavar="FILE", help="Rows of inputs: .npy, .npz or .csv."),
+]
+Depth = Annotated[
+    int | None, typer.Option(min=1, show_default=str(DEPTH), help="Number of layers.")
+]
+Width = Annotated[
+    int | None, typer.Option(min=1, show_default=str(WIDTH), help="Units of every layer.")
+]
+Sizes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N,...",
+        show_default="from depth and width",
+        help="Inputs, then the width of each layer: 784,1000,10.",
+    ),
+]
+Activation = Annotated[
+    str, typer.Option(metavar="NAME", help=f"tanh, leaky_relu(slope=0.2) ...: {LISTED}.")
+]
+Last = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", show_default="as the others", help="Activation of the last layer."
+    ),
+]
+Weight = Annotated[
+    str, typer.Option(metavar="LAW", help=f"he_normal, normal(std=0.1) ...: {LISTED}.")
+]
+Bias = Annotated[str, typer.Option(metavar="LAW", help="As weight; none for none.")]
+DType = Annotated[str, typer.Option(metavar="TYPE", help="float32 or float64.")]
+Plot = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Draw the result: .png, .pdf or .svg.")
+]
+
+
 def main() -> None:
     """Run the command line of this process."""
     app()
@@ -84,78 +130,124 @@ def start(
 
 @app.command()
 def simulate(
-    data: Annotated[
-        Path | None,
-        typer.Option("--input", metavar="FILE", help="Rows to push through: .npy, .npz or .csv."),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, show_default=str(BATCH), help="Rows of standard normals instead."),
-    ] = None,
-    depth: Annotated[
-        int | None, typer.Option(min=1, show_default=str(DEPTH), help="Number of layers.")
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(min=1, show_default=str(WIDTH), help="Units of every layer.")
-    ] = None,
-    sizes: Annotated[
-        str | None,
+    data: Data = None,
+    batch: Annotated[int | None, _batch(BATCH)] = None,
+    depth: Depth = None,
+    width: Width = None,
+    sizes: Sizes = None,
+    activation: Activation = "linear",
+    last: Last = None,
+    weight: Weight = "lecun_normal",
+    bias: Bias = "zeros",
+    trials: Annotated[
+        Any,
         typer.Option(
-            metavar="N,N,...",
-            show_default="from depth and width",
-            help="Inputs, then the width of each layer: 784,1000,10.",
+            parser=_trials,
+            metavar="N|auto",
+            help="Draws of all weights; auto: until the intervals are narrow.",
+        ),
+    ] = "10",
+    backward: Annotated[
+        bool, typer.Option("--backward", help="Go back, too: gradients of a cost.")
+    ] = False,
+    loss: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="The cost: gaussian, mse, softmax_cross_entropy or bce."),
+    ] = "gaussian",
+    stat: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="none",
+            help="Take more statistics: saturation, histogram ...; may be repeated.",
         ),
     ] = None,
-    activation: Annotated[
-        str, typer.Option(metavar="NAME", help=f"tanh, leaky_relu(slope=0.2) ...: {LISTED}.")
-    ] = "linear",
-    weight: Annotated[
-        str, typer.Option(metavar="LAW", help=f"he_normal, normal(std=0.1) ...: {LISTED}.")
-    ] = "lecun_normal",
-    bias: Annotated[str, typer.Option(metavar="LAW", help="As weight; none for none.")] = "zeros",
-    trials: Annotated[int, typer.Option(min=1, help="Draws of all weights.")] = 10,
-    seed: Seed = 0,
-    dtype: Annotated[str, typer.Option(metavar="TYPE", help="float32 or float64.")] = "float32",
-    threads: Threads = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the run: .png, .pdf or .svg.")
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", show_default="what is free", help="A bound: 500MB, 2GB."),
     ] = None,
+    seed: Seed = 0,
+    dtype: DType = "float32",
+    threads: Threads = None,
+    plot: Plot = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Save the run: .json or .npz.")
     ] = None,
 ) -> None:
     """Push a batch through a random network and report how its variance travels."""
-    if data is not None and batch is not None:
-        raise typer.BadParameter("give --input or --batch, not both")
-    if sizes is not None and (depth is not None or width is not None):
-        raise typer.BadParameter("give --sizes or --depth and --width, not both")
     _check_targets(plot, output)
-    inputs = (batch or BATCH) if data is None else _read(data)
-    if sizes is None:
-        _memory.require(2000 * (depth or DEPTH), f"a network of {depth} layers")
-        features = (width or WIDTH) if isinstance(inputs, int) else inputs.shape[1]
-        layers = [features, *([width or WIDTH] * (depth or DEPTH))]
-    else:
-        layers = _integers(sizes, "--sizes")
-    net = vp.mlp(layers, activation, weight, None if bias == "none" else bias)
+    inputs = _inputs(data, batch, BATCH)
+    net = _network(inputs, depth, width, sizes, activation, last, weight, bias)
     began = time.perf_counter()
-    run = vp.simulate(
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an interval still too wide: the report says so
+        run = vp.simulate(
+            net,
+            inputs,
+            trials=trials,
+            seed=seed,
+            dtype=dtype,
+            statistics=("moments", *(stat or ())),
+            backward=backward,
+            loss=loss,
+            memory=memory,
+            threads=threads,
+            progress=_on_a_terminal(),
+        )
+    seconds = time.perf_counter() - began
+    typer.echo(run)
+    if output is not None:
+        run.save(output)
+    _draw(run, plot)
+    _echo_time(run.trials, seconds)
+
+
+@app.command()
+def jacobian(
+    data: Data = None,
+    batch: Annotated[int | None, _batch(1)] = None,
+    depth: Depth = None,
+    width: Width = None,
+    sizes: Sizes = None,
+    activation: Activation = "linear",
+    last: Last = None,
+    weight: Weight = "lecun_normal",
+    bias: Bias = "zeros",
+    layers: Annotated[
+        str, typer.Option(metavar="WHICH", help="end_to_end, or all: each layer's own.")
+    ] = "end_to_end",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="svd: all; extreme: largest and smallest; moments: tr (J J^T)^k."
+        ),
+    ] = "svd",
+    trials: Annotated[int, typer.Option(min=1, help="Draws of all weights.")] = 1,
+    seed: Seed = 0,
+    dtype: DType = "float32",
+    plot: Plot = None,
+) -> None:
+    """Report the singular values of a random network's Jacobian at some inputs."""
+    _check_targets(plot, None)
+    if plot is not None and method != "svd":
+        raise typer.BadParameter("--plot needs --method svd")
+    inputs = _inputs(data, batch, 1)
+    net = _network(inputs, depth, width, sizes, activation, last, weight, bias)
+    began = time.perf_counter()
+    found = vp.jacobian(
         net,
         inputs,
         trials=trials,
         seed=seed,
         dtype=dtype,
-        threads=threads,
+        layers=layers,
+        method=method,
         progress=_on_a_terminal(),
     )
     seconds = time.perf_counter() - began
-    typer.echo(run)
-    if output is not None:
-        run.save(output)
-    if plot is not None:
-        with _files.atomic(plot) as file:
-            run.plot().savefig(file, format=plot.suffix[1:].lower(), dpi=150)
-    typer.echo(f"\n{trials} trial{'s' * (trials > 1)} in {seconds:.3g} s")
+    typer.echo(found)
+    _draw(found, plot)
+    _echo_time(trials, seconds)
 
 
 @app.command()
@@ -211,6 +303,45 @@ def _on_a_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
+def _inputs(data: Path | None, batch: int | None, rows: int) -> int | NDArray[Any]:
+    """Return the rows of a file, or the number of those to draw."""
+    if data is not None and batch is not None:
+        raise typer.BadParameter("give --input or --batch, not both")
+    return (batch or rows) if data is None else _rows.read(data)
+
+
+def _network(
+    inputs: int | NDArray[Any],
+    depth: int | None,
+    width: int | None,
+    sizes: str | None,
+    activation: str,
+    last: str | None,
+    weight: str,
+    bias: str,
+) -> vp.Network:
+    if sizes is not None and (depth is not None or width is not None):
+        raise typer.BadParameter("give --sizes or --depth and --width, not both")
+    if sizes is not None:
+        layers = _integers(sizes, "--sizes")
+    else:
+        _memory.require(2000 * (depth or DEPTH), f"a network of {depth} layers")
+        features = (width or WIDTH) if isinstance(inputs, int) else inputs.shape[1]
+        layers = [features, *([width or WIDTH] * (depth or DEPTH))]
+    biases = None if bias == "none" else bias
+    return vp.mlp(layers, activation, weight, biases, last)
+
+
+def _draw(result: vp.Run | vp.Jacobian, plot: Path | None) -> None:
+    if plot is not None:
+        with _files.atomic(plot) as file:
+            result.plot().savefig(file, format=plot.suffix[1:].lower(), dpi=150)
+
+
+def _echo_time(trials: int, seconds: float) -> None:
+    typer.echo(f"\n{trials} trial{'s' * (trials > 1)} in {seconds:.3g} s")
+
+
 def _integers(text: str, parameter: str) -> list[int]:
     try:
         return [int(part) for part in text.replace("x", ",").split(",")]
@@ -229,53 +360,3 @@ def _check_targets(plot: Path | None, output: Path | None) -> None:
     if output is not None:
         _files.format_of(output)
         _files.target(output)
-
-
-def _read(path: Path) -> NDArray[Any]:
-    """Read a (batch, features) array."""
-    suffix = path.suffix.lower()
-    if suffix not in READ:
-        raise ValueError(f"--input must end in {', '.join(READ)}, got {str(path)!r}")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    array = _read_csv(path) if suffix == ".csv" else _load(path)
-    if array.ndim != 2 or not array.size:
-        raise ValueError(f"{path} must hold a (batch, features) array, got shape {array.shape}")
-    return array
-
-
-def _load(path: Path) -> NDArray[Any]:
-    """Read an array from a file of NumPy's; of its own messages some advise to unpickle."""
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            names = loaded.files
-            if len(names) == 1:
-                return np.asarray(loaded[names[0]])
-    except (ValueError, EOFError, BadZipFile, zlib.error) as error:
-        objects = str(error).startswith("Object arrays")
-        lack = "holds objects, not numbers" if objects else "is no NumPy array file, or is damaged"
-        raise ValueError(f"{path} {lack}") from None
-    raise ValueError(f"{path} holds {len(names)} arrays ({', '.join(names)}), one is needed")
-
-
-def _read_csv(path: Path) -> NDArray[Any]:
-    """Read comma-separated numbers; a first line without any number is a header."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            header = int(not any(map(_is_number, file.readline().split(","))))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an empty file: its shape will say so
-            return np.loadtxt(path, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8-sig")
-    except ValueError as error:
-        raise ValueError(f"{path} must hold numbers separated by commas: {error}") from None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -364,15 +364,16 @@ class Run:
         self,
         signal: Literal["preactivations", "activations"] = "activations",
         *,
+        kind: Literal["variance", "histograms", "saturation", "weight_gradients"] = "variance",
         figure: Figure | None = None,
     ) -> Figure:
-        """Draw the variance of every layer, and the mean below it; see :func:`varprop.plot.plot`.
+        """Draw the layers: variance and mean, or what `kind` says; see :func:`varprop.plot.plot`.
 
         Needs Matplotlib: ``pip install "varprop[plot]"``.
         """
         from varprop.plot import plot
 
-        return plot(self, signal, figure=figure)
+        return plot(self, signal, kind=kind, figure=figure)
 
 
 def concat(runs: Iterable[Run]) -> Run:
