@@ -68,7 +68,7 @@ struct Worker {
 
   // Chunks [from, to) of the rows of X M + bias in one block of columns. `get(k, rows)` returns
   // rows of M; what `see(chunk)` returns is shown the groups of rows that share their sums, as soon
-  // as they are whole: add(row, tile), then done().
+  // as the chunk is whole: add(row, tile), then done().
   template <class Get, class See>
   void multiply(const View<T>& x, std::int64_t depth, const T* bias, const Tile<T>& out,
                 std::int64_t rows, std::int64_t from, std::int64_t to, Get get, See see) {
@@ -78,26 +78,25 @@ struct Worker {
     for (std::int64_t k = 0; k < depth; k += height) {
       const std::int64_t part = std::min(height, depth - k);
       const T* const m = get(k, part);
-      const auto product = [&](std::int64_t i, const Tile<T>& tile) {
-        const T* const first = x.data + i * x.row_stride + k * x.column_stride;
-        kernel.multiply({first, x.row_stride, x.column_stride}, m, kBlockColumns,
-                        static_cast<int>(part), k == 0, bias, tile);
-      };
       for (std::int64_t c = from; c < to; ++c) {
         if (control.stopped()) return;
         if (c % kPollChunks == 0) member.poll();
-        if (k + part < depth) {
-          each_group(out, rows, c, product);
-        } else {
-          auto seen = see(c);
-          each_group(out, rows, c, [&](std::int64_t i, const Tile<T>& tile) {
-            product(i, tile);
-            seen.add(i, tile);
-          });
-          seen.done();
-        }
+        const std::int64_t row = c * kChunkRows;
+        const Tile<T> tile = rows_of(out, row, std::min<std::int64_t>(kChunkRows, rows - row));
+        const T* const first = x.data + row * x.row_stride + k * x.column_stride;
+        kernel.multiply({first, x.row_stride, x.column_stride}, m, kBlockColumns,
+                        static_cast<int>(part), k == 0, bias, tile);
+        if (k + part < depth) continue;
+        auto seen = see(c);
+        each_group(out, rows, c, [&](std::int64_t i, const Tile<T>& group) { seen.add(i, group); });
+        seen.done();
       }
     }
+  }
+
+  // Rows row, row + 1, ... of a tile.
+  static Tile<T> rows_of(const Tile<T>& tile, std::int64_t row, std::int64_t rows) {
+    return {tile.data + row * tile.stride, tile.stride, static_cast<int>(rows), tile.columns};
   }
 
   // The groups of rows of a chunk that share their sums; out's first row is that of chunk 0.
@@ -105,8 +104,7 @@ struct Worker {
   static void each_group(const Tile<T>& out, std::int64_t rows, std::int64_t chunk, Action action) {
     const std::int64_t end = std::min(rows, (chunk + 1) * kChunkRows);
     for (std::int64_t i = chunk * kChunkRows; i < end; i += kGroupRows) {
-      const auto height = static_cast<int>(std::min<std::int64_t>(kGroupRows, end - i));
-      action(i, Tile<T>{out.data + i * out.stride, out.stride, height, out.columns});
+      action(i, rows_of(out, i, std::min<std::int64_t>(kGroupRows, end - i)));
     }
   }
 

@@ -10,10 +10,14 @@ namespace {
 using varprop::Tile;
 using varprop::View;
 
-// Rows and vectors of a register tile: accumulators, one row of W and one broadcast fit the
-// registers.
-constexpr int kTileRows = 6;
+// Register tiles: as many rows as the accumulators leave room for, beside one row of W and one
+// broadcast, and as divide kChunkRows; fewer vectors, more rows, so that the latency stays hidden.
 constexpr int kTileVectors = kVectorBytes == 64 ? 4 : 2;
+constexpr int kMostTileRows = 12;
+constexpr int tile_rows(int vectors) {
+  constexpr int kRows[] = {12, kVectorBytes == 64 ? 12 : 6, 8, 6};
+  return kRows[vectors - 1];
+}
 
 template <int rows, int vectors, class T>
 void multiply_tile(const View<T>& view, const T* b, std::ptrdiff_t b_stride, int depth, bool first,
@@ -21,7 +25,7 @@ void multiply_tile(const View<T>& view, const T* b, std::ptrdiff_t b_stride, int
   const T* a = view.data;
   const std::ptrdiff_t a_stride = view.row_stride, a_step = view.column_stride;
   Vec<T> sum[rows][vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
@@ -33,14 +37,14 @@ void multiply_tile(const View<T>& view, const T* b, std::ptrdiff_t b_stride, int
     Vec<T> w[vectors];
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) w[v] = load(b + v * kWidth<T>);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int i = 0; i < rows; ++i) {
       const Vec<T> factor = splat(a[i * a_stride]);
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) sum[i][v] = fma(factor, w[v], sum[i][v]);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) store(c + i * c_stride + v * kWidth<T>, sum[i][v]);
@@ -51,33 +55,41 @@ template <class T>
 using TileFunction = void (*)(const View<T>&, const T*, std::ptrdiff_t, int, bool, const T*, T*,
                               std::ptrdiff_t);
 
-// Every height and width of tile, for the edges.
-template <class T, int... tile>
+// Every height and width of tile, for the edges: position (rows - 1) * kTileVectors + vectors - 1.
+template <class T, int position>
+constexpr TileFunction<T> tile_function() {
+  constexpr int rows = position / kTileVectors + 1, vectors = position % kTileVectors + 1;
+  if constexpr (rows <= tile_rows(vectors)) {
+    return multiply_tile<rows, vectors, T>;
+  } else {
+    return nullptr;
+  }
+}
+template <class T, int... position>
 struct TileTable {
-  static constexpr TileFunction<T> kTiles[] = {
-      multiply_tile<tile / kTileVectors + 1, tile % kTileVectors + 1, T>...};
+  static constexpr TileFunction<T> kTiles[] = {tile_function<T, position>()...};
 };
-template <class T, int n, int... tile>
-struct MakeTileTable : MakeTileTable<T, n - 1, n - 1, tile...> {};
-template <class T, int... tile>
-struct MakeTileTable<T, 0, tile...> {
-  using type = TileTable<T, tile...>;
+template <class T, int n, int... position>
+struct MakeTileTable : MakeTileTable<T, n - 1, n - 1, position...> {};
+template <class T, int... position>
+struct MakeTileTable<T, 0, position...> {
+  using type = TileTable<T, position...>;
 };
 
 template <class T>
 void multiply(const View<T>& a, const T* b, std::ptrdiff_t b_stride, int depth, bool first,
               const T* bias, const Tile<T>& c) {
-  using Tiles = typename MakeTileTable<T, kTileRows * kTileVectors>::type;
+  using Tiles = typename MakeTileTable<T, kMostTileRows * kTileVectors>::type;
   constexpr int span = kTileVectors * kWidth<T>;
-  for (int i = 0; i < c.rows; i += kTileRows) {
-    const int rows = c.rows - i < kTileRows ? c.rows - i : kTileRows;
-    const View<T> from{a.data + i * a.row_stride, a.row_stride, a.column_stride};
-    for (int j = 0; j < c.columns; j += span) {
-      const int left = (c.columns - j + kWidth<T> - 1) / kWidth<T>;
-      const int vectors = left < kTileVectors ? left : kTileVectors;
-      Tiles::kTiles[(rows - 1) * kTileVectors + vectors - 1](from, b + j, b_stride, depth, first,
-                                                             bias ? bias + j : nullptr,
-                                                             c.data + i * c.stride + j, c.stride);
+  for (int j = 0; j < c.columns; j += span) {
+    const int left = (c.columns - j + kWidth<T> - 1) / kWidth<T>;
+    const int vectors = left < kTileVectors ? left : kTileVectors;
+    const int most = tile_rows(vectors);
+    for (int i = 0; i < c.rows; i += most) {
+      const int rows = c.rows - i < most ? c.rows - i : most;
+      Tiles::kTiles[(rows - 1) * kTileVectors + vectors - 1](
+          {a.data + i * a.row_stride, a.row_stride, a.column_stride}, b + j, b_stride, depth, first,
+          bias ? bias + j : nullptr, c.data + i * c.stride + j, c.stride);
     }
   }
 }
