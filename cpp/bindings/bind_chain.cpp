@@ -100,8 +100,18 @@ Tensor compile(const ParameterTuple& parameter, const Key& key, const void* give
   return {source_of(source), make_draw(draw), key, given, rms};
 }
 
+// A key at a position in Python's digests: words little-endian.
+Key key_at(const std::string& digests, std::size_t position) {
+  Key key{};
+  for (std::size_t byte = 0; byte < sizeof(Key); ++byte) {
+    const auto value = static_cast<unsigned char>(digests.at(position * sizeof(Key) + byte));
+    key[byte / 4] |= static_cast<std::uint32_t>(value) << (8 * (byte % 4));
+  }
+  return key;
+}
+
 // Two keys an operation: of its weight and of its bias; given arrays by the same positions.
-Network compile(const std::vector<OperationTuple>& operations, const std::vector<Key>& keys,
+Network compile(const std::vector<OperationTuple>& operations, const std::string& keys,
                 const std::map<std::size_t, py::array>& given, const Key& input_key) {
   Network network{{}, input_key};
   const auto array = [&](std::size_t position) {
@@ -110,8 +120,8 @@ Network compile(const std::vector<OperationTuple>& operations, const std::vector
   };
   for (std::size_t l = 0; l < operations.size(); ++l) {
     const auto& [fan_in, width, weight, bias, activation, parameter, homogeneous] = operations[l];
-    network.layers.push_back({fan_in, width, compile(weight, keys.at(2 * l), array(2 * l)),
-                              compile(bias, keys.at(2 * l + 1), array(2 * l + 1)), activation,
+    network.layers.push_back({fan_in, width, compile(weight, key_at(keys, 2 * l), array(2 * l)),
+                              compile(bias, key_at(keys, 2 * l + 1), array(2 * l + 1)), activation,
                               parameter, homogeneous});
   }
   return network;
@@ -145,7 +155,7 @@ Wanted make_wanted(const WantedTuple& wanted) { return std::make_from_tuple<Want
 // A job with everything that it points to.
 class Simulation {
  public:
-  Simulation(const std::vector<OperationTuple>& operations, const std::vector<Key>& keys,
+  Simulation(const std::vector<OperationTuple>& operations, const py::bytes& keys,
              std::map<std::size_t, py::array> given, std::int64_t batch,
              std::optional<py::array> inputs, const Key& input_key, double input_rms,
              std::int64_t first_trial, std::int64_t trials, std::optional<CostTuple> cost,
@@ -247,7 +257,7 @@ void bind_chain(py::module_& m) {
   m.def("activate", &activate<double>, py::arg("values").noconvert(), py::arg("activation"),
         py::arg("parameter"), py::arg("derivative"));
   py::class_<Simulation>(m, "Simulation")
-      .def(py::init<const std::vector<OperationTuple>&, const std::vector<Key>&,
+      .def(py::init<const std::vector<OperationTuple>&, const py::bytes&,
                     std::map<std::size_t, py::array>, std::int64_t, std::optional<py::array>,
                     const Key&, double, std::int64_t, std::int64_t, std::optional<CostTuple>,
                     const WantedTuple&, int, const std::string&>(),

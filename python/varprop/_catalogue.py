@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from varprop._spec import parse, real, spell, unknown
@@ -56,8 +57,17 @@ def resolve(statistics: str | Iterable[str]) -> tuple[str, ...]:
     """
     if not isinstance(statistics, Iterable):
         raise TypeError(f"statistics must be a tuple of names, got {statistics!r}")
+    asked = (statistics,) if isinstance(statistics, str) else tuple(statistics)
+    for text in asked:
+        if not isinstance(text, str):
+            raise unknown("statistics", text, STATISTICS)
+    return _resolved(asked)
+
+
+@lru_cache
+def _resolved(statistics: tuple[str, ...]) -> tuple[str, ...]:
     asked = {"moments": "moments"}
-    for text in (statistics,) if isinstance(statistics, str) else statistics:
+    for text in statistics:
         name, written = _parsed(text)
         if asked.setdefault(name, written) != written:
             raise ValueError(f"statistics: {name} must be named once, got {asked[name]}, {written}")
@@ -70,24 +80,25 @@ def threshold(statistics: Iterable[str]) -> float:
     return real("threshold", next(stated, THRESHOLD))
 
 
-def keys(statistics: Iterable[str], signal: str) -> tuple[str, ...]:
+@lru_cache
+def keys(statistics: tuple[str, ...], signal: str) -> tuple[str, ...]:
     """Return the keys that a run's Observed of this signal has."""
     return tuple(key for entry in _entries(statistics, signal) for key in entry.keys)
 
 
-def fields(statistics: Iterable[str], signal: str) -> tuple[str, ...]:
+def fields(statistics: tuple[str, ...], signal: str) -> tuple[str, ...]:
     """Return the fields that a run's Statistics of this signal have."""
     return tuple(field for entry in _entries(statistics, signal) for field in entry.fields)
 
 
-def _entries(statistics: Iterable[str], signal: str) -> list[Statistic]:
+def _entries(statistics: tuple[str, ...], signal: str) -> list[Statistic]:
     entries = [STATISTICS[text.partition("(")[0]] for text in statistics]
     return [entry for entry in entries if signal in entry.signals]
 
 
-def _parsed(text: object) -> tuple[str, str]:
+def _parsed(text: str) -> tuple[str, str]:
     """Return the name of a statistic, and how a run writes it."""
-    name, args, kwargs = parse(text, "statistics") if isinstance(text, str) else (str(text), (), {})
+    name, args, kwargs = parse(text, "statistics")
     if name not in STATISTICS:
         raise unknown("statistics", name, STATISTICS)
     values = [*args, *kwargs.values()]

@@ -37,7 +37,7 @@ class Simulation:
     def __init__(
         self,
         operations: tuple[Operation, ...],
-        keys: list[_Words],
+        keys: bytes,
         given: dict[int, NDArray[Any]],
         batch: int,
         inputs: NDArray[Any] | None,

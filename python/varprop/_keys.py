@@ -35,16 +35,17 @@ def key(seed: int, name: str) -> Key:
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a string, got {name!r}")
-    return keys(seed, [name])[0]
+    words: Key = _WORDS.unpack(digests(seed, [name]))
+    return words
 
 
-def keys(seed: int, names: Iterable[str]) -> list[Key]:
-    """Return the keys of several tensors of one seed."""
+def digests(seed: int, names: Iterable[str]) -> bytes:
+    """Return the keys of several tensors of one seed, 16 bytes each, words little-endian."""
     prefix = str(integer("seed", seed)).encode() + b"\0"
     start = hashlib.blake2b(prefix, digest_size=16, person=_PERSON)
     found = []
     for name in names:
         state = start.copy()
         state.update(name.encode())
-        found.append(_WORDS.unpack(state.digest()))
-    return found
+        found.append(state.digest())
+    return b"".join(found)

@@ -81,7 +81,7 @@ def table(run: Run, every: int | None = None) -> str:
         room = WIDTH - sum(3 + len(block[0]) for block in blocks)
         if room >= min(READABLE, max(map(len, names.cells))):
             break
-    cells = ["", names.title, *_shortened(names.cells, max(room, len(names.title)))]
+    cells = ["", names.title, *shortened(names.cells, max(room, len(names.title)))]
     widest = max(map(len, cells))
     lines = zip((cell.ljust(widest) for cell in cells), *blocks, strict=True)
     return "\n".join("   ".join(line).rstrip() for line in lines)
@@ -99,7 +99,7 @@ def _block(group: str, columns: list[Column]) -> list[str]:
     return [group.center(widest), *(line.rjust(widest) for line in lines)]
 
 
-def _shortened(names: list[str], room: int) -> list[str]:
+def shortened(names: list[str], room: int) -> list[str]:
     """Cut long names at the start, where their numbers are not, or else in the middle."""
     kept = room - 2
     for start in (0, kept // 2):
@@ -114,7 +114,7 @@ def _shortened(names: list[str], room: int) -> list[str]:
 
 def _columns(run: Run, every: int | None = None, digits: int = 2) -> list[Column]:
     columns = (_there_and_back if "gradients" in run.observed else _there)(run, digits)
-    shown = _shown(len(run.layer_names), every)
+    shown = shown(len(run.layer_names), every)
     return [
         column._replace(cells=[DOTS if i is None else column.cells[i] for i in shown])
         for column in [Column("", "layer", list(run.layer_names)), *columns]
@@ -161,7 +161,7 @@ def _typical(group: str, title: str, statistics: Statistics, most: int = 5) -> l
     return columns
 
 
-def _shown(layers: int, every: int | None) -> list[int | None]:
+def shown(layers: int, every: int | None) -> list[int | None]:
     """Return the positions to show, None where layers are left out."""
     if every is not None:
         step = integer("every", every, least=1)

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from varprop import _catalogue, _core, _loss, _memory, _spec
-from varprop._keys import key, keys
+from varprop._keys import digests, key
 from varprop._progress import progress_bar
 from varprop._statistics import Observed
 from varprop._weights import dtype_name, in_range, thread_count, weights
-from varprop.initializers import Given
 from varprop.network import Network, root_mean_square
 from varprop.run import Run, concat
 
@@ -139,8 +138,11 @@ def simulate(
     def simulation(first: int, number: int, report: Callable[[float], object] | None) -> Run:
         core = _core.Simulation(
             operations=net.operations,
-            keys=keys(seed, net.parameter_names),
-            given=_given(net, kind),
+            keys=digests(seed, net.parameter_names),
+            given={
+                position: np.ascontiguousarray(array, dtype=kind)
+                for position, array in net.given.items()
+            },
             batch=batch,
             inputs=given,
             input_key=key(seed, "input"),
@@ -164,7 +166,7 @@ def simulate(
             first_trial=first,
             dtype=kind,
             statistics=collected,
-            observed=_collected(net, batch, observed, collected),
+            observed=_counted(net, batch, observed),
             loss=loss if backward else None,
             targets=compared,
             precision=width if adaptive else None,
@@ -272,6 +274,8 @@ def _former(net: Network, seed: int, kind: str) -> Callable[[int, int], tuple[ND
 
 def check_ranges(net: Network, kind: str) -> None:
     """Raise the error of a law whose numbers are zeros or infinities in the dtype."""
+    if all(in_range(size, kind) for size in net.parameter_range):
+        return
     for operation, layer in zip(net.operations, net.layers, strict=True):
         for part in ("weight", "bias"):
             if not in_range(getattr(operation, part).rms, kind):
@@ -319,16 +323,6 @@ def checked_inputs(net: Network, inputs: ArrayLike, kind: str) -> NDArray[Any]:
     return cast
 
 
-def _given(net: Network, kind: str) -> dict[int, NDArray[Any]]:
-    """Return the given weights and biases by their positions in parameter_names."""
-    laws = (law for layer in net.layers for law in (layer.weight, layer.bias))
-    return {
-        position: np.ascontiguousarray(law.array, dtype=kind)
-        for position, law in enumerate(laws)
-        if isinstance(law, Given)
-    }
-
-
 def _results_size(net: Network, collected: tuple[str, ...], trials: int, backward: bool) -> int:
     """Return the bytes of the arrays that a run returns."""
     signals = _catalogue.SIGNALS if backward else _catalogue.SIGNALS[:2]
@@ -340,20 +334,16 @@ def _results_size(net: Network, collected: tuple[str, ...], trials: int, backwar
     return 8 * trials * len(net.layers) * numbers
 
 
-def _collected(
-    net: Network, batch: int, observed: dict[str, Any], collected: tuple[str, ...]
-) -> dict[str, Observed]:
-    """Return what was asked for of each signal, with how many numbers a trial has of it."""
-    widths = [width for _, width in net.shapes]
+def _counted(net: Network, batch: int, observed: dict[str, Any]) -> dict[str, Observed]:
+    """Add to each signal how many numbers a trial has of it."""
+    widths = np.array([width for _, width in net.shapes], dtype=np.int64)
     counts = {
-        "weight_gradients": [fan_in * width for fan_in, width in net.shapes],
+        "weight_gradients": np.array([fan_in * width for fan_in, width in net.shapes]),
         "bias_gradients": widths,
-        "input_gradients": [batch * net.inputs],
+        "input_gradients": np.array([batch * net.inputs]),
     }
-    found = {}
-    for signal in _catalogue.SIGNALS:
-        if signal in observed:
-            count = counts.get(signal, [batch * width for width in widths])
-            arrays = {**observed[signal], "count": np.array(count, dtype=np.int64)}
-            found[signal] = {key: arrays[key] for key in _catalogue.keys(collected, signal)}
-    return found
+    return {
+        signal: {"count": counts.get(signal, batch * widths), **observed[signal]}
+        for signal in _catalogue.SIGNALS
+        if signal in observed
+    }

@@ -261,14 +261,14 @@ class Jacobian:
         return [cells]
 
     def __str__(self) -> str:
-        names = _report._shortened(list(self._parts), _ROOM)
+        names = _report.shortened(list(self._parts), _ROOM)
         blocks = [
             [{"layer": name * (not line), **cells} for line, cells in enumerate(self._cells(part))]
             for name, part in zip(names, self._parts.values(), strict=True)
         ]
         titles = list(blocks[0][0])
         dots = [dict.fromkeys(titles, _report.DOTS)]
-        shown = (dots if i is None else blocks[i] for i in _report._shown(len(blocks), None))
+        shown = (dots if i is None else blocks[i] for i in _report.shown(len(blocks), None))
         rows = [titles, *([*cells.values()] for block in shown for cells in block)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = [

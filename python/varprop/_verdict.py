@@ -101,6 +101,9 @@ class Verdict:
 
     Notes
     -----
+    All layers count, the last one too: the gradients of ten outputs are larger, unit by unit, than
+    those of a thousand hidden units that they spread to.
+
     A trial that ends at exactly zero has vanished, one that left the range of the dtype has
     exploded; where it did so going forward, nothing is known of its gradients.
 

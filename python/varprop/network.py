@@ -212,6 +212,18 @@ class Network:
         )
 
     @cached_property
+    def given(self) -> dict[int, NDArray[Any]]:
+        """The weights and biases that are given, by their positions in `parameter_names`."""
+        laws = (law for layer in self.layers for law in (layer.weight, layer.bias))
+        return {i: law.array for i, law in enumerate(laws) if isinstance(law, Given)}
+
+    @cached_property
+    def parameter_range(self) -> tuple[float, float]:
+        """Smallest and largest root mean square of weights and biases, zeros left out."""
+        sizes = [p.rms for op in self.operations for p in (op.weight, op.bias) if p.rms]
+        return min(sizes, default=1.0), max(sizes, default=1.0)
+
+    @cached_property
     def parameter_names(self) -> tuple[str, ...]:
         """Names of the weights and biases, two a layer: the names under which they are drawn."""
         return tuple(f"{name}.{part}" for name in self.layer_names for part in ("weight", "bias"))

@@ -39,9 +39,9 @@ def plot(
       backward pass beside them the variance of the gradients by the pre-activations, and by the
       weights below. Above, the verdict, and where values left the range of the dtype.
     - "histograms": Glorot and Bengio's (2010) figures 6 and 7, the distributions of the signal and
-      of its gradients, a curve for each layer or for six of them. Zeros are left out where they are
-      many, and a line says so. Where the layers differ too much for one axis, each is in units of
-      its root mean square; where they have sharp peaks and long tails, densities are on a
+      of its gradients, a curve for each layer or for six. Zeros are left out where they hide
+      the rest, and a line says so. Where the layers differ too much for one axis, each is in units
+      of its root mean square; where they have sharp peaks and long tails, densities are on a
       logarithmic axis. Needs the statistic "histogram".
     - "saturation": the shares of saturated activations, of slopes that are zero and of dead units.
       Needs the statistic "saturation".

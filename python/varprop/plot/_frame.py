@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from varprop._extras import require
-from varprop._report import _shortened, heading
+from varprop._report import shortened, heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def words(signal: Signal) -> str:
 
 def names(run: Run) -> list[str]:
     """Return the names of the layers, the long ones cut."""
-    return _shortened(list(run.layer_names), _NAME)
+    return shortened(list(run.layer_names), _NAME)
 
 
 def explain(figure: Figure, axes: Axes) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _TAIL = 0.5  # percent of a layer's numbers left out at each end of a histogram's axis
 _HIDES = 3  # times the rest of a curve: a higher peak of zeros is left out
-_PEAKED = 10  # density at zero times reach, of a normal 1: above, the axis is logarithmic
+_PEAKED = 10  # the peak above which the axis is logarithmic
 _APART = 10  # times wider than the narrowest the middle layer may be before each has its own unit
 _WIDEST = 1.5  # times the second widest layer: what an axis shows of the widest
 _UNBOUNDED = (-math.inf, math.inf)
@@ -114,17 +114,12 @@ class _Shape(NamedTuple):
     density: FloatArray
     ends: tuple[float, float]  # beyond which there are few numbers; NaN where there are none
     zeros: float  # the share that is left out for being zero
+    peak: float = 0.0  # the density near zero times the reach, of a normal 1
 
     @property
     def reach(self) -> float:
         """The distance from zero to the farther end."""
         return max(-self.ends[0], self.ends[1])
-
-    @property
-    def peak(self) -> float:
-        """The density near zero times the reach: 1 for a normal."""
-        near = np.abs(self.x) < self.reach / 4
-        return self.reach * float(self.density.max(where=near, initial=0))
 
 
 def _far_apart(shapes: Sequence[_Shape], exponent: NDArray[np.int64]) -> bool:
@@ -142,6 +137,7 @@ def _shape(counts: NDArray[np.int64], low: float, high: float) -> _Shape:
 
     These are the multiples of a power of two, but for zero, and far out, where the fine bins are
     wider, they themselves. What was counted in a bin that begins at a bound goes to the last.
+    Zeros, where they are a peak that hides the rest, go nowhere.
     """
     fine, middle, total = _histogram.EDGES, _histogram.BINS // 2, max(counts.sum(), 1)
     zeros = counts[middle] / total
@@ -171,4 +167,7 @@ def _shape(counts: NDArray[np.int64], low: float, high: float) -> _Shape:
     if math.isfinite(high):
         x, density = np.array([*x, high, high]), np.array([*density, density[-1], 0])
     finite = np.isfinite(x) & np.isfinite(density)
-    return _Shape(x[finite], density[finite], (left, right), zeros)
+    x, density = x[finite], density[finite]
+    reach = max(-left, right)
+    peak = float(density.max(where=np.abs(x) < reach / 4, initial=0)) * reach
+    return _Shape(x, density, (left, right), zeros, peak if math.isinf(high) else 0.0)
