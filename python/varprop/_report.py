@@ -114,9 +114,9 @@ def shortened(names: list[str], room: int) -> list[str]:
 
 def _columns(run: Run, every: int | None = None, digits: int = 2) -> list[Column]:
     columns = (_there_and_back if "gradients" in run.observed else _there)(run, digits)
-    shown = shown(len(run.layer_names), every)
+    rows = shown(len(run.layer_names), every)
     return [
-        column._replace(cells=[DOTS if i is None else column.cells[i] for i in shown])
+        column._replace(cells=[DOTS if i is None else column.cells[i] for i in rows])
         for column in [Column("", "layer", list(run.layer_names)), *columns]
     ]
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from varprop._extras import require
-from varprop._report import shortened, heading
+from varprop._report import heading, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
