@@ -60,7 +60,7 @@ def resolve(statistics: str | Iterable[str]) -> tuple[str, ...]:
     asked = (statistics,) if isinstance(statistics, str) else tuple(statistics)
     for text in asked:
         if not isinstance(text, str):
-            raise unknown("statistics", text, STATISTICS)
+            raise unknown("statistics", str(text), STATISTICS)
     return _resolved(asked)
 
 
