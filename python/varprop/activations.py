@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -215,6 +216,11 @@ def resolve(spec: str | ActivationFunction, argument: str = "activation") -> Act
         return spec
     if not isinstance(spec, str):
         raise TypeError(f"{argument} must be a string or an ActivationFunction, got {spec!r}")
+    return _named(spec, argument)
+
+
+@lru_cache
+def _named(spec: str, argument: str) -> ActivationFunction:
     name, args, kwargs = _spec.parse(spec, argument)
     if name not in _TABLE:
         raise _spec.unknown(argument, name, NAMES)

@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -163,6 +163,7 @@ def resolve(spec: str | Law | ArrayLike, argument: str = "init") -> Law:
     )
 
 
+@lru_cache
 def _named(text: str, argument: str) -> Law:
     with suppress(ValueError):
         return Constant(float(text))
