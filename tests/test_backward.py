@@ -320,6 +320,16 @@ def test_bad_losses_and_targets(loss, targets, error, message):
         vp.simulate(vp.mlp([4, 10]), 5, backward=True, loss=loss, targets=targets)
 
 
+def test_a_softmax_of_one_output_has_no_gradient():
+    with pytest.raises(ValueError, match="needs at least 2 outputs, got 1"):
+        vp.simulate(vp.mlp([4, 1]), 5, backward=True, loss="softmax_cross_entropy")
+
+
+def test_too_little_memory_says_what_is_enough():
+    with pytest.raises(ValueError, match=r"; from [\d.]+ [kM]B on it costs little time$"):
+        vp.simulate(vp.mlp([40] * 200), 30, trials=1, backward=True, memory="1 kb")
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_interrupt_stops_within_half_a_second(threads, interrupted_after):
     work = f"vp.simulate(vp.mlp([2000] * 9, 'tanh'), 2000, trials=90, threads={threads}, "

@@ -42,5 +42,5 @@ def test_readable_sizes():
 
 def test_a_run_that_would_not_fit_is_refused_before_allocating():
     net = vp.mlp([10_000_000, 10_000_000])
-    with pytest.raises(MemoryError, match=r"a run of 1000000 rows and 1 trials needs about .* TB"):
+    with pytest.raises(MemoryError, match=r"a run of 1000000 rows and 1 trial needs about .* TB"):
         vp.simulate(net, 1_000_000, trials=1)

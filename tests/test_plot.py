@@ -446,8 +446,8 @@ def test_draws_into_parts_of_a_figure():
             {"signal": "preactivations", "kind": "saturation"},
             "signal must be 'activations' for kind 'saturation', got 'preactivations'",
         ),
-        ({"kind": "histograms"}, 'not collected: simulate with .*"histogram"'),
-        ({"kind": "saturation"}, 'not collected: simulate with .*"saturation"'),
+        ({"kind": "histograms"}, 'not collected of this signal: simulate with .*"histogram"'),
+        ({"kind": "saturation"}, 'not collected of this signal: simulate with .*"saturation"'),
         ({"kind": "weight_gradients"}, "not collected: simulate with backward=True"),
     ],
 )

@@ -291,7 +291,7 @@ def test_report_of_a_deep_network():
     lines = lines[lines.index("") + 1 :]
     assert lines[0] == "100 dense layers, 10 -> 10, linear, weight normal(std=0.1), bias zeros"
     assert lines[1] == "inputs 5 x 10 standard normal, 3 trials, seed 0, float32"
-    shown = [line.split()[0] for line in lines[5:]]
+    shown = [line.split()[0] for line in lines[5 : lines.index("", 4)]]
     names = [f"dense{number}" for number in range(1, 101)]
     assert shown == [*names[:10], "...", *names[-10:]]
     assert [line.split()[0] for line in lines_of(run, every=1)[2:]] == names

@@ -252,7 +252,7 @@ def test_undefined_correlations_stay_visible():
 def test_what_was_not_collected_says_how(name, message):
     raw = {key: observed(numbers())[key] for key in ("count", "mean", "variance", "exponent")}
     for fields in (Statistics(raw), Statistics(raw).per_trial):
-        with pytest.raises(ValueError, match="^not collected: .*" + message):
+        with pytest.raises(ValueError, match="^not collected of this signal: .*" + message):
             fields.histogram() if name == "histogram" else getattr(fields, name)
     if name != "histogram":
         with pytest.raises(ValueError, match="not collected"):

@@ -27,6 +27,8 @@ def check(net: Network, loss: str) -> str:
     last = net.layers[-1].activation
     if loss == "bce" and last.name != "sigmoid":
         raise ValueError(f"loss 'bce' needs a sigmoid as the last activation, got {str(last)!r}")
+    if loss == "softmax_cross_entropy" and net.shapes[-1][1] < 2:
+        raise ValueError(f"loss {loss!r} needs at least 2 outputs, got 1")
     return loss
 
 

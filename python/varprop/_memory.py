@@ -46,7 +46,7 @@ def size(argument: str, value: object) -> int:
     """Return a number of bytes, given as one or as a text such as ``"500MB"`` or ``"2 GiB"``."""
     if not isinstance(value, str):
         return _spec.integer(argument, value, least=1)
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kKMGTP]?)(i?)B?\s*", value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgtp]?)(i?)b?\s*", value, re.IGNORECASE)
     if match is None or (match[3] and not match[2]):
         raise ValueError(f"{argument} must be bytes, or a text such as '500MB', got {value!r}")
     power = " KMGTP".index(match[2].upper() or " ")

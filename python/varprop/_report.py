@@ -247,7 +247,8 @@ def _chain(values: Iterable[object], link: str = " then ") -> str:
 
 def _foot(run: Run) -> list[list[str]]:
     """Return what the columns mean, what left the range, what was too wide: each in phrases."""
-    notes = []
+    bound = run.verdict.max_factor
+    notes = [[f"verdict: on the mean square; within a factor of {bound:g} it is stable"]]
     if "gradients" in run.observed:
         typical = " in the typical trial, +- half its 95% interval" if run.trials > 1 else ""
         notes.append([f"log10: of the mean square{typical}"])

@@ -62,7 +62,9 @@ def simulate(
     statistics : str or iterable of str
         "moments" always. More costs extra: "extremes", "kurtosis", "histogram" (for percentiles),
         "correlation" (of different inputs), "saturation" (share of slopes under 0.1, or
-        "saturation(threshold=0.05)"), "gradient_correlation".
+        "saturation(threshold=0.05)"), "gradient_correlation". They are attributes of the run's
+        signals, of which :class:`varprop.run.Statistics` tells: ``run.activations.saturation``,
+        ``run.gradients.p98``, ``run.gradients.correlation``.
     backward : bool
         Whether to go back, for the gradients of a cost by every pre-activation, weight and bias and
         by the inputs.
@@ -74,7 +76,8 @@ def simulate(
         standard normals for "mse", labels or zeros and ones of equal chance.
     memory : int or str, optional
         A bound in bytes, or as "500MB", on what the run allocates: of a deep network some layers
-        are kept for the way back and the others computed again. It changes no bit.
+        are kept for the way back and the others computed again. It changes no bit; close to the
+        least possible it costs time, as layers are computed many times.
     precision : float
         With trials="auto": wanted width of the 95% interval of each layer's mean
         log10_second_moment, of activations and gradients.
@@ -128,6 +131,8 @@ def simulate(
     given = None if isinstance(inputs, (int, np.integer)) else checked_inputs(net, inputs, kind)
     batch = _spec.integer("inputs", inputs, least=1) if given is None else len(given)
     _check_statistics(collected, batch, backward)
+    if not isinstance(backward, bool):
+        raise TypeError(f"backward must be True or False, got {backward!r}")
     if not backward and (loss != "gaussian" or targets is not None):
         raise ValueError("loss and targets need backward=True")
     compared = _loss.check_targets(net, _loss.check(net, loss), targets, batch, kind)
@@ -155,7 +160,7 @@ def simulate(
             dtype=kind,
         )
         results = _results_size(net, collected, number, backward)
-        what = f"a run of {batch} rows and {number} trials"
+        what = f"a run of {batch} rows and {number} trial{'s' * (number > 1)}"
         by_trial, kept = _plan(core, len(net.layers), backward, results, bound, what)
         observed = core.run(by_trial, kept, report, _former(net, seed, kind))
         return Run(
@@ -246,9 +251,12 @@ def _plan(
                 return by_trial, kept
     needed = 10 * (core.memory(False, min(most, 1)) + results) // 9 + 1
     if bound is not None:
+        # From the root of 2 L places, no layer is computed more than three times.
+        few = min(most, math.isqrt(2 * layers) + 1)
+        better = _memory.readable(10 * (core.memory(False, few) + results) // 9)
         raise ValueError(
-            f"memory must be at least {needed} bytes ({_memory.readable(needed)}) for {what}, "
-            f"got {_memory.readable(bound)}"
+            f"memory must be at least {needed} bytes for {what}, got {_memory.readable(bound)}"
+            + f"; from {better} on it costs little time" * backward
         )
     _memory.require(needed, what)
     return False, min(most, 1)

@@ -183,7 +183,7 @@ class Fields:
             for name, (keys, _, signals) in STATISTICS.items()
             if key in keys
         ]
-        raise ValueError(f"not collected: simulate with {', or '.join(ways)}")
+        raise ValueError(f"not collected of this signal: simulate with {', or '.join(ways)}")
 
     def _scaled(self, numbers: NDArray[Any], power: int = 1) -> FloatArray:
         with np.errstate(over="ignore", under="ignore"):

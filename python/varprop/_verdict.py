@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -82,7 +82,7 @@ class Direction:
         return log10_factor / max(1, self.layers - 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """Whether a signal survives the depth going forward, and its gradient coming back.
 
@@ -117,7 +117,7 @@ class Verdict:
 
     max_factor: float
     level: float
-    details: dict[str, Direction] = field(repr=False)
+    details: dict[str, Direction]
 
     @classmethod
     def of(cls, run: Run, max_factor: float = 10, level: float = 0.95) -> Verdict:
@@ -156,11 +156,14 @@ class Verdict:
                 failed.append(f"{name} {direction.word}")
         return failed
 
+    def __repr__(self) -> str:
+        return f"Verdict(forward={self.forward!r}, backward={self.backward!r})"
+
     def __str__(self) -> str:
         return "\n".join(
             line
             for name, direction in self.details.items()
-            for line in _sentence(name, direction, self.max_factor)
+            for line in _sentence(name, direction, self)
         )
 
 
@@ -194,7 +197,7 @@ def _judged(logs: FloatArray, layers: int, bound: float, level: float) -> Direct
     )
 
 
-def _sentence(name: str, direction: Direction, max_factor: float) -> list[str]:
+def _sentence(name: str, direction: Direction, verdict: Verdict) -> list[str]:
     """Return what to tell of a direction, in lines."""
     layers = f"{direction.layers} layer{'s' if direction.layers > 1 else ''}"
     if direction.word is None:
@@ -214,7 +217,14 @@ def _sentence(name: str, direction: Direction, max_factor: float) -> list[str]:
     if direction.fragile:
         lines.append(
             f"{indent}but fragile: {direction.failing:.0%} of single trials change more than "
-            f"{max_factor:g}-fold"
+            f"{verdict.max_factor:g}-fold"
+        )
+    low, high = direction.interval
+    bound = math.log10(verdict.max_factor)
+    if any(low < end < high for end in (-bound, bound)):
+        lines.append(
+            f"{indent}but uncertain: the {verdict.level:.0%} interval is x {_factor(low)} "
+            f"to {_factor(high)}"
         )
     return lines
 
