@@ -2,8 +2,11 @@
 
 Every side runs in a process of its own, which warms up and then waits. A round asks one side, then
 the other, after a pause in which idle thread pools stop spinning; a side answers with the best of a
-few repeats. A ratio is the peer's time over ours of the same round: above 1 we are faster. Shown
-are its median over the rounds and its quartiles. A row is one entry of CASES.
+few repeats. A peer that knows several ways tries them first and keeps the fastest. A ratio is the
+peer's time over ours of the same round: above 1 we are faster. Shown are its median over the
+rounds, its quartiles, and the ratios that we want: at least, and the aim.
+
+A row is one entry of CASES; what its sides do is in ``sides/``, a file per subject.
 """
 
 from __future__ import annotations
@@ -15,22 +18,15 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import version
-from importlib.util import find_spec
-from itertools import count
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sides import PAUSE, Side, best, chain, draws, fastest, layers, one_thread, repeats, step, wait
 
-Job = Callable[[], object]
-Side = Callable[[int], Job]  # makes what is timed, for a number of threads
-
-PAUSE = 0.3  # seconds: longer than OpenMP and MKL let idle threads spin
-SPELL = 0.3  # seconds of repeats that a side may take in one round
+PACKAGES = ("numpy", "torch", "jax", "mkl")
 
 
 @dataclass(frozen=True)
@@ -38,148 +34,91 @@ class Case:
     """One row for each number of threads: a job, done by us and by a peer."""
 
     name: str
-    peer: str  # the module that the peer's side needs
+    peer: str  # its first word is the package that it needs; or it is ours, done otherwise
     ours: Side
     theirs: Side
+    least: float | None = None  # ratios wanted
+    aim: float | None = None
     threads: tuple[int, ...] = (1,)
 
     def __str__(self) -> str:
         return f"{self.name} against {self.peer}"
 
-
-# --- A chain: 500 rows through 100 linear layers of 100, and the mean and variance of each ---
-
-
-def chain_varprop(threads: int) -> Job:
-    import varprop as vp
-
-    net = vp.mlp([100] * 101, activation="linear", weight="normal(std=0.1)")
-    seeds = count()
-
-    def job() -> object:
-        run = vp.simulate(net, inputs=500, trials=1, seed=next(seeds), threads=threads)
-        return run.depth_average()
-
-    return job
+    def missing(self) -> bool:
+        """Return whether the peer's package is not installed."""
+        package = self.peer.split()[0]
+        return package in PACKAGES and installed(package) is None
 
 
-def chain_numpy(_: int) -> Job:
-    def job() -> object:  # as in the document, in float64; its threads are those of the BLAS
-        mean = var = 0.0
-        X = np.random.normal(size=(500, 100))  # noqa: NPY002
-        for _ in range(100):
-            W = np.random.normal(size=(100, 100), scale=np.sqrt(1 / 100))  # noqa: NPY002
-            X = X @ W
-            mean += X.mean()
-            var += X.var()
-        return mean / 100, np.sqrt(var / 100)
-
-    return job
+def installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
-# --- Both ways through 5 layers of 1000 tanh, batch 300: mean and variance of every layer's
-# pre-activations, activations, gradients, weight and bias gradients ---
+# --- The rows ---
 
-BATCH, WIDTH, DEPTH = 300, 1000, 5
+BOTH = (1, 2)  # threads
+CHAIN, CHAINS = "chain 500 x 100, 100 layers", "chain, 64 trials"
+WIDTHS = (128, 512, 1024, 2048, 4096)
+CURVED = ("gelu", "gelu_tanh", "tanh", "silu", "sigmoid", "elu", "selu", "softplus", "mish",
+          "erf", "softsign", "sin")  # fmt: skip
 
-
-def step_varprop(threads: int) -> Job:
-    import varprop as vp
-
-    net = vp.mlp([WIDTH] * (DEPTH + 1), "tanh", weight="torch_linear")
-    seeds = count()
-    return lambda: vp.simulate(
-        net, BATCH, trials=1, seed=next(seeds), backward=True, threads=threads
-    )
-
-
-def step_torch(threads: int) -> Job:
-    """Take the step by hand, into tensors that are there already: faster than autograd."""
-    torch = torch_on(threads)
-    x = [torch.empty(BATCH, WIDTH) for _ in range(DEPTH + 1)]
-    w = [torch.empty(WIDTH, WIDTH) for _ in range(DEPTH)]
-    y, delta, product = (torch.empty(BATCH, WIDTH) for _ in range(3))
-    by_weight = torch.empty(WIDTH, WIDTH)
-    bound = WIDTH**-0.5
-
-    def job() -> object:
-        seen = []
-        x[0].normal_()
-        for layer in range(DEPTH):
-            w[layer].uniform_(-bound, bound)
-            torch.mm(x[layer], w[layer], out=y)
-            torch.tanh(y, out=x[layer + 1])
-            seen += [torch.var_mean(y), torch.var_mean(x[layer + 1])]
-        product.normal_()
-        for layer in reversed(range(DEPTH)):
-            torch.addcmul(product, product * x[layer + 1], x[layer + 1], value=-1, out=delta)
-            torch.mm(x[layer].T, delta, out=by_weight)
-            bias = delta.sum(0)
-            seen += [torch.var_mean(delta), torch.var_mean(by_weight), torch.var_mean(bias)]
-            torch.mm(delta, w[layer].T, out=product)
-        return [*seen, torch.var_mean(product)]
-
-    def without_gradients() -> object:
-        with torch.no_grad():
-            return job()
-
-    return without_gradients
-
-
-# --- Draws: 10^7 float32 numbers into an array that is there already ---
-
-SHAPE = (2500, 4000)
-
-
-def draw_varprop(law: str) -> Side:
-    def side(threads: int) -> Job:
-        import varprop as vp
-
-        out = np.zeros(SHAPE, np.float32)
-        seeds = count()
-        return lambda: vp.weights(SHAPE, law, seed=next(seeds), out=out, threads=threads)
-
-    return side
-
-
-def draw_numpy(method: str) -> Side:
-    def side(_: int) -> Job:
-        draw = getattr(np.random.default_rng(0), method)
-        out = np.zeros(SHAPE, np.float32)
-        return lambda: draw(dtype=np.float32, out=out)
-
-    return side
-
-
-def draw_torch(method: str, **arguments: float) -> Side:
-    def side(threads: int) -> Job:
-        torch = torch_on(threads)
-        out = torch.zeros(SHAPE)
-        fill = getattr(torch.nn.init, method)  # these call Tensor.normal_ and so on, without grad
-        return lambda: fill(out, **arguments)
-
-    return side
-
-
-def torch_on(threads: int) -> Any:
-    torch = import_module("torch")  # untyped here: the peers may be missing
-    torch.set_num_threads(threads)
-    return torch
-
+relu = layers.varprop(512, "relu")
+normal, brief = draws.varprop("normal"), draws.varprop("normal", "bfloat16")
+torch_normal, torch_brief = draws.torch("normal_"), draws.torch("normal_", "bfloat16")
+torch_truncated = draws.torch("trunc_normal_", std=1.0, a=-2.0, b=2.0)
+torch_chains = fastest({"torch bmm": chain.torch_batched(64), "torch mm": chain.torch(64)})
+jax_chains = fastest({"jax vmap": chain.jax(64), "jax map": chain.jax(64, batched=False)})
+products = {  # alone, of a width
+    width: fastest({"torch mm": layers.torch(width), "numpy matmul": layers.numpy(width)})
+    for width in WIDTHS
+}
 
 CASES = [
-    Case("chain 500 x 100, 100 layers", "numpy", chain_varprop, chain_numpy, threads=(1, 2)),
-    Case("both ways, 5 x 1000 tanh", "torch", step_varprop, step_torch, threads=(1, 2)),
-    Case("10^7 normal", "numpy", draw_varprop("normal"), draw_numpy("standard_normal")),
-    Case("10^7 normal", "torch", draw_varprop("normal"), draw_torch("normal_")),
-    Case("10^7 uniform", "numpy", draw_varprop("uniform"), draw_numpy("random")),
-    Case("10^7 uniform", "torch", draw_varprop("uniform"), draw_torch("uniform_")),
-    Case(
-        "10^7 truncated normal",
-        "torch",
-        draw_varprop("he_normal"),
-        draw_torch("trunc_normal_", std=1.0, a=-2.0, b=2.0),
+    Case(CHAIN, "numpy", chain.varprop(), chain.numpy(), 12, 18, BOTH),
+    Case(CHAIN, "torch", chain.varprop(), chain.torch(), 6, 10, BOTH),
+    Case(CHAIN, "jax", chain.varprop(), chain.jax(), 4, 6, BOTH),
+    Case(CHAINS, "numpy", chain.varprop(64), chain.numpy(64), 14, 20, BOTH),
+    Case(CHAINS, "torch", chain.varprop(64), torch_chains, 7, 12, BOTH),
+    Case(CHAINS, "jax", chain.varprop(64), jax_chains, 5, 7, BOTH),
+    *(
+        case
+        for width in WIDTHS
+        for activation in ("linear", "relu")
+        for name, whole in [(f"512 x {width}, {activation}", layers.varprop(width, activation))]
+        for case in (
+            Case(name, "torch or numpy", whole, products[width], 1, 1, BOTH),
+            Case(name, "mkl sgemm", whole, layers.mkl(width), None, 1, BOTH),
+        )
     ),
+    Case("both ways, 5 x 1000 tanh", "torch lean", step.varprop, step.torch_lean, 2, 3, BOTH),
+    Case("both ways, 5 x 1000 tanh", "torch hooks", step.varprop, step.torch_hooks, 5, 7, BOTH),
+    Case("10^7 normal", "torch", normal, torch_normal, 5, 7),
+    Case("10^7 normal", "numpy", normal, draws.numpy("standard_normal"), 10, 14),
+    Case("10^7 normal", "mkl vsl", normal, draws.mkl_normal, 1, 1.5),
+    Case("10^7 uniform", "torch", draws.varprop("uniform"), draws.torch("uniform_"), 8, 9),
+    Case("10^7 uniform", "numpy", draws.varprop("uniform"), draws.numpy("random")),
+    Case("10^7 truncated normal", "torch", draws.varprop("he_normal"), torch_truncated, 60, 80),
+    Case("10^7 bfloat16 normal", "torch", brief, torch_brief, 5, 8),
+    # Ourselves, done otherwise: what a second thread, another activation, or float64 costs.
+    Case("10^7 normal", "one thread", normal, one_thread(normal), 1.8, 1.95, (2,)),
+    Case(CHAIN, "one thread", chain.varprop(), one_thread(chain.varprop()), 1.8, 1.95, (2,)),
+    Case(CHAINS, "one thread", chain.varprop(64), one_thread(chain.varprop(64)), 1.8, 1.95, (2,)),
+    *(
+        Case(f"512 x 512, {activation}", "relu", layers.varprop(512, activation), relu, 0.8, 0.91)
+        for activation in CURVED
+    ),
+    *(
+        Case(f"{name}, float64", "float32", double, single, 0.455, 0.5)
+        for name, double, single in (
+            ("chain", chain.varprop(dtype="float64"), chain.varprop()),
+            ("512 x 512, relu", layers.varprop(512, "relu", "float64"), relu),
+            ("10^7 normal", draws.varprop("normal", "float64"), normal),
+        )
+    ),
+    Case("1000 calls, 2 layers of 16", "60 us each", layers.calls(1000), wait(0.06), 1, 2),
 ]
 
 
@@ -188,26 +127,19 @@ CASES = [
 
 def work(case: Case, side: str, threads: int) -> None:
     """Answer every line on standard input with a time in seconds; the body of a worker."""
-    job: Job = getattr(case, side)(threads)
-
-    def once() -> float:
-        start = time.perf_counter()
-        job()
-        return time.perf_counter() - start
-
-    once()
-    typical = min(once() for _ in range(3))
-    repeats = max(2, min(50, round(SPELL / typical)))
-    print("ready", flush=True)
+    job = getattr(case, side)(threads)
+    number = repeats(job)
+    print(getattr(job, "name", ""), flush=True)  # of a choice
     for _ in sys.stdin:
-        print(min(once() for _ in range(repeats)), flush=True)
+        print(best(job, number), flush=True)
 
 
 class Worker:
     """A process that holds one side of a case."""
 
     def __init__(self, index: int, side: str, threads: int) -> None:
-        limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        # NPROC is JAX's.
+        limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--worker", str(index), side, str(threads)],
             stdin=subprocess.PIPE,
@@ -215,7 +147,7 @@ class Worker:
             text=True,
             env={**os.environ, **dict.fromkeys(limits, str(threads))},
         )
-        self.answer()
+        self.choice = self.answer()
 
     def answer(self) -> str:
         """Return the next line that the worker writes."""
@@ -223,7 +155,7 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit(f"a side failed: {self.process.args!r}")
-        return line
+        return line.strip()
 
     def measure(self) -> float:
         """Return the time of one round, in seconds."""
@@ -234,13 +166,56 @@ class Worker:
         return float(self.answer())
 
 
-def compare(index: int, threads: int, rounds: int) -> dict[str, list[float]]:
-    """Return the times of both sides in every round."""
-    ours, theirs = Worker(index, "ours", threads), Worker(index, "theirs", threads)
-    with ours.process, theirs.process:  # which closes their input, and so ends them
-        pairs = [(ours.measure(), theirs.measure()) for _ in range(rounds)]
-    mine, peers = zip(*pairs, strict=True)
-    return {"ours": list(mine), "theirs": list(peers)}
+def compare(index: int, threads: int, rounds: int) -> dict[str, Any]:
+    """Measure one row; all times are kept, in seconds."""
+    case = CASES[index]
+    workers = [Worker(index, side, threads) for side in ("ours", "theirs")]
+    with workers[0].process, workers[1].process:  # which closes their input, and so ends them
+        pairs = [[worker.measure() for worker in workers] for _ in range(rounds)]
+    ours, theirs = np.transpose(pairs)
+    low, ratio, high = np.quantile(theirs / ours, (0.25, 0.5, 0.75)).tolist()
+    return {
+        "case": case.name,
+        "peer": workers[1].choice or case.peer,
+        "threads": threads,
+        "ratio": ratio,
+        "quartiles": [low, high],
+        "least": case.least,
+        "aim": case.aim,
+        "ours": ours.tolist(),
+        "theirs": theirs.tolist(),
+    }
+
+
+# --- The table ---
+
+COLUMNS = {"job": "<28", "against": "<16", "threads": ">7", "peer ms": ">9", "our ms": ">9",
+           "ratio": ">7", "quartiles": ">12", "least": ">6", "aim": ">6"}  # fmt: skip
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    low, high = row["quartiles"]
+    return [
+        *(row["case"], row["peer"], str(row["threads"])),
+        *(f"{1e3 * float(np.median(row[side])):.2f}" for side in ("theirs", "ours")),
+        *(figure(row["ratio"]), f"{figure(low)}-{figure(high)}"),
+        *("" if row[wanted] is None else f"{row[wanted]:g}" for wanted in ("least", "aim")),
+    ]
+
+
+def figure(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:.0f}"
+
+
+def line(texts: list[str], markdown: bool) -> str:
+    if markdown:
+        return f"| {' | '.join(texts)} |"
+    return "".join(f"{text:{width}}" for text, width in zip(texts, COLUMNS.values(), strict=True))
+
+
+def reached(rows: list[dict[str, Any]], wanted: str) -> str:
+    asked = [row for row in rows if row[wanted] is not None]
+    return f"{sum(row['ratio'] >= row[wanted] for row in asked)} of {len(asked)}"
 
 
 def machine() -> dict[str, Any]:
@@ -256,13 +231,9 @@ def machine() -> dict[str, Any]:
         "instruction set": _core.active_isa(),
         "varprop": f"{_core.__version__}, {_core.compiler}",
         "python": platform.python_version(),
-        **{name: installed(name) for name in sorted({"numpy", *(case.peer for case in CASES)})},
+        **{package: installed(package) for package in PACKAGES},
         "load": load(),
     }
-
-
-def installed(name: str) -> str | None:
-    return version(name) if find_spec(name) else None
 
 
 def load() -> str:
@@ -274,41 +245,40 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11, help="of both sides (default: 11)")
     parser.add_argument("--quick", action="store_true", help="3 rounds: a look, no measurement")
     parser.add_argument(
-        "--only", default="", metavar="NAME", help="cases whose name has NAME in it"
+        "--only", default="", metavar="TEXT", help="rows with TEXT in 'JOB against PEER'"
     )
+    parser.add_argument("--list", action="store_true", help="the rows, without measuring")
+    parser.add_argument("--markdown", action="store_true", help="the table as README has it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all times, in seconds")
     args = parser.parse_args()
-    if not any(args.only in str(case) for case in CASES):
-        parser.error(f"no case has {args.only!r} in it; there are: {', '.join(map(str, CASES))}")
+    wanted = [(index, case) for index, case in enumerate(CASES) if args.only in str(case)]
+    if not wanted:
+        parser.error(f"no row has {args.only!r} in it; --list prints them")
+    if args.list:
+        print(*(case for _, case in wanted), sep="\n")
+        return
 
     about = machine()
-    print(
-        *(f"{name + ':':<17}{value or 'not installed'}" for name, value in about.items()), sep="\n"
-    )
-    title = f"{'case':<29}{'peer':<8}threads   peer ms    our ms   ratio  quartiles"
-    print(f"\n{title}")
+    for name, value in about.items():
+        print(f"{name + ':':<17}{value or 'not installed'}")
+    print("\n" + line(list(COLUMNS), args.markdown))
+    if args.markdown:
+        print(line(["---"] * len(COLUMNS), True))
     rows = []
-    for index, case in enumerate(CASES):
-        if args.only not in str(case):
-            continue
-        if about[case.peer] is None:
-            print(f"{case.name:<29}{case.peer:<8}skipped: not installed")
+    for index, case in wanted:
+        if case.missing():
+            print(f"{case}: skipped, not installed")
             continue
         for threads in case.threads:
-            times = compare(index, threads, 3 if args.quick else args.rounds)
-            ratios = np.divide(times["theirs"], times["ours"])
-            low, ratio, high = np.quantile(ratios, (0.25, 0.5, 0.75)).tolist()
-            ours, theirs = (1e3 * float(np.median(times[side])) for side in ("ours", "theirs"))
-            print(
-                f"{case.name:<29}{case.peer:<8}{threads:>7}{theirs:>10.3f}{ours:>10.3f}"
-                f"{ratio:>8.2f}  {low:.2f} to {high:.2f}",
-                flush=True,
-            )
-            row = {"case": case.name, "peer": case.peer, "threads": threads, **times}
-            rows.append({**row, "ratio": ratio, "quartiles": [low, high]})
-    print(f"\nload at the end: {load()}")
-    if args.json:
-        args.json.write_text(json.dumps({"machine": about, "rows": rows}, indent=1))
+            if threads > about["cores"]:
+                print(f"{case}: skipped, {threads} threads on too few cores")
+                continue
+            rows.append(compare(index, threads, 3 if args.quick else args.rounds))
+            print(line(cells(rows[-1]), args.markdown), flush=True)
+            if args.json:
+                args.json.write_text(json.dumps({"machine": about, "rows": rows}, indent=1))
+    print(f"\nrows that reach what is wanted at least: {reached(rows, 'least')}")
+    print(f"rows that reach the aim: {reached(rows, 'aim')}\nload at the end: {load()}")
 
 
 if __name__ == "__main__":

@@ -97,6 +97,35 @@ void product(benchmark::State& state) {
       benchmark::Counter(flops * limit, benchmark::Counter::kIsIterationInvariantRate);
 }
 
+// A block of columns of a layer: 512 rows, X and the product in the second-level cache.
+template <class T>
+void block(benchmark::State& state) {
+  constexpr int rows = 512, depth = kPanelRows<T>;
+  const std::int64_t width = state.range(0), stride = width + kLanes;
+  const std::vector<T> x(static_cast<std::size_t>(rows * stride), T{1});
+  std::vector<T> y(static_cast<std::size_t>(rows * stride));
+  const Numbers<T> weights(static_cast<T>(0.01));
+  const double limit = peak_seconds() * sizeof(T) / 4;
+  std::int64_t column = 0;
+  for (auto _ : state) {
+    column = (column + kColumns) % (width - kColumns + 1) / kColumns * kColumns;
+    for (std::int64_t k = 0; k + depth <= width; k += depth) {
+      for (std::int64_t i = 0; i + kChunkRows <= rows; i += kChunkRows) {
+        kernels<T>().multiply({x.data() + i * stride + k, stride, 1}, weights.numbers, kColumns,
+                              depth, k == 0, nullptr,
+                              {y.data() + i * stride + column, stride, kChunkRows, kColumns});
+      }
+    }
+    benchmark::ClobberMemory();
+  }
+  const double panels = static_cast<double>(width / depth);
+  const double flops = 2.0 * (rows / kChunkRows * kChunkRows) * kColumns * depth * panels;
+  state.counters["GF/s"] =
+      benchmark::Counter(1e-9 * flops, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["of peak"] =
+      benchmark::Counter(flops * limit, benchmark::Counter::kIsIterationInvariantRate);
+}
+
 void per_number(benchmark::State& state, double numbers) {
   state.counters["ns/number"] = benchmark::Counter(
       1e-9 * numbers, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
@@ -166,6 +195,13 @@ void register_all(const std::string& dtype) {
       ->Arg(32)
       ->Arg(16)
       ->Arg(10);
+  benchmark::RegisterBenchmark(name("block").c_str(), block<T>)
+      ->ArgName("width")
+      ->Arg(128)
+      ->Arg(512)
+      ->Arg(1024)
+      ->Arg(2048)
+      ->Arg(4096);
   struct {
     const char* name;
     Law law;
