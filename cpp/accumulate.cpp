@@ -99,7 +99,7 @@ void accumulate_as(const StridedArray& array, std::size_t kept, std::vector<Mome
   const std::size_t axes = array.shape.size();
   const std::ptrdiff_t count = size(array, kept, axes), sets = size(array, 0, kept);
   if (count == 0) return;
-  const auto buffer = make_buffer<T>(static_cast<std::size_t>(kChunk * kSweep));
+  const Buffer<T> buffer(static_cast<std::size_t>(kChunk * kSweep));
   std::ptrdiff_t starts[kSweep];
   Odometer set(array, 0, kept);
   for (std::ptrdiff_t first = 0; first < sets; first += kSweep) {
@@ -111,7 +111,7 @@ void accumulate_as(const StridedArray& array, std::size_t kept, std::vector<Mome
       for (std::ptrdiff_t i = 0; i < chunk; ++i, number.advance()) {
         const std::byte* const from = array.data + number.offset();
         for (std::ptrdiff_t s = 0; s < sweep; ++s) {
-          buffer[s * kChunk + i] = read<T>(from + starts[s], array.type);
+          buffer.get()[s * kChunk + i] = read<T>(from + starts[s], array.type);
         }
       }
       for (std::ptrdiff_t s = 0; s < sweep; ++s) {

@@ -93,7 +93,7 @@ Signal<T> Backward<T>::cost() {
   const Layer& layer = worker_.layer(last);
   const std::int64_t stride = row_stride(layer.width);
   const std::int64_t chunks = divide_up(job_.batch, kChunkRows);
-  T* const gradient = shared_.work[2].get();
+  T* const gradient = shared_.work[2];
   const CostGradient<T> by_activations(worker_, forward_.activations(last));
   const std::size_t parity = worker_.member.parity();
   worker_.member.share(chunks, [&](std::int64_t chunk) {
@@ -124,8 +124,8 @@ Signal<T> Backward<T>::step(std::int64_t l, const Signal<T>& gradient) {
   Member& member = worker_.member;
   T* free[2];
   int count = 0;
-  for (const Buffer<T>& buffer : shared_.work) {
-    if (buffer.get() != gradient.x) free[count++] = buffer.get();
+  for (T* const buffer : shared_.work) {
+    if (buffer != gradient.x) free[count++] = buffer;
   }
   const Signal<T> in = forward_.entering(l, free[0], free[1]);
   if (member.leaving()) return gradient;

@@ -46,13 +46,13 @@ struct Forward<T>::Chunk {
 template <class T>
 bool Forward<T>::run() {
   if (job_.cost) keeper_.plan(-1, worker_.layers() - 1);
-  Signal<T> signal = inputs(shared_.work[1].get());
+  Signal<T> signal = inputs(shared_.work[1]);
   std::int64_t l = 0;
   // A number past the range of T spoils all that follows: nothing is known of the layers from
   // there.
   for (; l < worker_.layers() && std::isfinite(signal.rms); ++l) {
     if (worker_.member.leaving()) return false;
-    signal = step(l, signal, shared_.work[l % 2].get(), true);
+    signal = step(l, signal, shared_.work[l % 2], true);
   }
   const bool whole = std::isfinite(signal.rms);
   for (; l < worker_.layers() && worker_.member.first(); ++l) {
@@ -98,7 +98,7 @@ template <class T>
 Signal<T> Forward<T>::activate(std::int64_t l, T* buffer) {
   const Layer& layer = worker_.layer(l);
   Signal<T> signal = signals_[at(l)];
-  T* const y = shared_.kept[at(keeper_.place(l))].get();
+  T* const y = shared_.kept[at(keeper_.place(l))];
   signal.x = y;
   if (layer.activation == 0) return signal;
   signal.x = buffer;
@@ -132,7 +132,7 @@ Signal<T> Forward<T>::step(std::int64_t l, const Signal<T>& in, T* out, bool see
   const std::int64_t stride = row_stride(layer.width);
   const int place = keeper_.place(l);
   const bool aside = seen && job_.wanted.correlation && !plan.linear;
-  T* const y = place >= 0 ? shared_.kept[at(place)].get() : aside ? shared_.aside.get() : out;
+  T* const y = place >= 0 ? shared_.kept[at(place)] : aside ? shared_.aside : out;
   T* const x = plan.linear ? y : out;
   const auto run = [&](std::int64_t block, std::int64_t from, std::int64_t to) {
     const std::int64_t column = block * kBlockColumns;

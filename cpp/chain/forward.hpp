@@ -28,7 +28,7 @@ class Forward {
 
   // Signal sizes, and what is kept: pre-activations.
   const Signal<T>& activations(std::int64_t l) const { return signals_[at(l)]; }
-  const T* preactivations(std::int64_t l) const { return shared_.kept[at(keeper_.place(l))].get(); }
+  const T* preactivations(std::int64_t l) const { return shared_.kept[at(keeper_.place(l))]; }
   void release(std::int64_t l) { keeper_.release(l); }
 
  private:

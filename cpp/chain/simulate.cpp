@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "chain/backward.hpp"
@@ -57,12 +58,14 @@ struct Size {
 template <class T>
 Shared<T> make_shared(const Job& job, const Size& size) {
   Shared<T> shared;
-  const std::size_t signals = job.cost ? 3 : 2;
-  for (std::size_t i = 0; i < signals; ++i) shared.work[i] = make_buffer<T>(size.numbers);
-  for (std::size_t i = 0; i < size.kept; ++i) {
-    shared.kept.push_back(make_buffer<T>(size.numbers));
-  }
-  if (job.wanted.correlation) shared.aside = make_buffer<T>(size.numbers);
+  shared.memory = Buffer<T>((size.signals + size.kept) * size.numbers);
+  T* next = shared.memory.get();
+  const auto take = [&] { return std::exchange(next, next + size.numbers); };
+  shared.work[0] = take();
+  shared.work[1] = take();
+  shared.work[2] = job.cost ? take() : nullptr;
+  shared.aside = job.wanted.correlation ? take() : nullptr;
+  for (std::size_t i = 0; i < size.kept; ++i) shared.kept.push_back(take());
   for (int parity = 0; parity < 2; ++parity) {
     for (auto& chunks : shared.chunks) chunks[parity].resize(size.chunks);
     shared.biases[parity].resize(size.blocks);

@@ -22,9 +22,10 @@ namespace varprop {
 // What the members of a team share.
 template <class T>
 struct Shared {
-  Buffer<T> work[3];                // signals that come and go
-  std::vector<Buffer<T>> kept;      // pre-activations
-  Buffer<T> aside;                  // pre-activations that are not kept, but looked at
+  Buffer<T> memory;                 // of all signals
+  T* work[3];                       // those that come and go
+  T* aside;                         // pre-activations that are not kept, but looked at
+  std::vector<T*> kept;             // pre-activations
   std::vector<Taken> chunks[2][2];  // of up to two signals, by the step's parity
   std::vector<Slopes> slopes[2];
   std::vector<Taken> biases[2];

@@ -25,29 +25,32 @@ void multiply_tile(const View<T>& view, const T* b, std::ptrdiff_t b_stride, int
   const T* a = view.data;
   const std::ptrdiff_t a_stride = view.row_stride, a_step = view.column_stride;
   Vec<T> sum[rows][vectors];
+  const T* from = c;
 #pragma GCC unroll 12
-  for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i, from += c_stride) {
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
       const int j = v * kWidth<T>;
-      sum[i][v] = !first ? load(c + i * c_stride + j) : bias ? load(bias + j) : Vec<T>{};
+      sum[i][v] = !first ? load(from + j) : bias ? load(bias + j) : Vec<T>{};
     }
   }
+#pragma GCC unroll 2
   for (int k = 0; k < depth; ++k, a += a_step, b += b_stride) {
     Vec<T> w[vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) w[v] = load(b + v * kWidth<T>);
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i) {
       const Vec<T> factor = splat(a[i * a_stride]);
-#pragma GCC unroll 8
+#pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) sum[i][v] = fma(factor, w[v], sum[i][v]);
     }
   }
+  __asm__("" : "+r"(c));  // the addresses anew: kept over the loop, they would be spilled
 #pragma GCC unroll 12
-  for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) store(c + i * c_stride + v * kWidth<T>, sum[i][v]);
+  for (int i = 0; i < rows; ++i, c += c_stride) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) store(c + v * kWidth<T>, sum[i][v]);
   }
 }
 
