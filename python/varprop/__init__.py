@@ -6,6 +6,7 @@ The public names; ``varprop.reference`` states the same computations in plain Nu
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from varprop._concat import concat
 from varprop._config import show_config
 from varprop._core import __version__
 from varprop._files import load
@@ -31,7 +32,7 @@ from varprop.initializers import (
     gain,
 )
 from varprop.network import Dense, Network, mlp
-from varprop.run import Run, UnhealthySignal, Verdict, concat
+from varprop.run import Run, UnhealthySignal, Verdict
 
 if TYPE_CHECKING:
     from varprop import activations, initializers, reference

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from varprop import _catalogue, _core, _loss, _memory, _spec
+from varprop._concat import concat
 from varprop._keys import digests, key
 from varprop._progress import progress_bar
 from varprop._statistics import Observed
 from varprop._weights import dtype_name, in_range, thread_count, weights
 from varprop.network import Network, root_mean_square
-from varprop.run import Run, concat
+from varprop.run import Run
 
 __all__ = ["simulate"]
 
