@@ -140,6 +140,13 @@ void fill_staged(const Recipe<T>& recipe, const Rectangle& r, const Output& outp
       alignas(64) std::uint16_t rounded[kStaged];
       const auto round = output.type == OutputType::float16 ? kernel_table().to_float16
                                                             : kernel_table().to_bfloat16;
+      if (!tall && output.column_stride == sizeof(std::uint16_t)) {
+        for (std::int64_t i = 0; i < r.rows; ++i) {
+          round(staged + i * padded, static_cast<std::size_t>(r.columns),
+                reinterpret_cast<std::uint16_t*>(corner + i * output.row_stride));
+        }
+        return;
+      }
       const std::int64_t count = tall ? r.rows * r.columns : r.rows * padded;
       round(staged, static_cast<std::size_t>(count), rounded);
       return spread(rounded, row_stride, column_stride, r, output, corner);
