@@ -192,16 +192,16 @@ void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t 
   const std::int64_t row = group * kProductRows;
   const std::int64_t rows = std::min<std::int64_t>(kProductRows, layer.fan_in - row);
   Panel<T>& panel = worker_.panel;
-  const Tile<T> product = Worker<T>::block_of(panel.product(), kBlockColumns, kBlockColumns, 0);
   const std::int64_t column = block * kBlockColumns;
   const auto columns =
       static_cast<int>(std::min<std::int64_t>(kBlockColumns, layer.width - column));
+  const Tile<T> product{panel.product(), kBlockColumns, 0, columns};
   alignas(64) T sums[kBlockColumns];
   const Tile<T> bias{sums, kBlockColumns, 1, columns};
   Taken taken;
   worker_.multiply(
-      {plan.in.x + row, 1, plan.in.stride}, job_.batch, nullptr,
-      {product.data, product.stride, 0, columns}, rows, 0, divide_up(rows, kChunkRows),
+      {plan.in.x + row, 1, plan.in.stride}, job_.batch, nullptr, product, rows, 0,
+      divide_up(rows, kChunkRows),
       [&](std::int64_t k, std::int64_t count) {
         const T* const part = panel.gradient(plan, k, count, column, columns);
         if (group == 0) {

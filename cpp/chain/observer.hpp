@@ -1,7 +1,9 @@
 // What is taken of a signal, tile by tile while it is hot.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <optional>
 
 #include "chain/histogram.hpp"
