@@ -9,15 +9,34 @@
 
 namespace varprop {
 
-struct Moments {
+struct Variance {
   double count = 0, mean = 0;
-  double m2 = 0, m3 = 0, m4 = 0;  // sums of powers of x - mean; m3, m4 only from PowerLanes
-  double minimum = std::numeric_limits<double>::infinity();
-  double maximum = -std::numeric_limits<double>::infinity();
+  double m2 = 0;  // sum of squares of x - mean
 
   bool finite() const { return std::isfinite(mean) && std::isfinite(m2); }
 
-  // Merging in the manner of Chan, Golub, LeVeque (1979), to the fourth power by Pebay (2008).
+  // Merging in the manner of Chan, Golub, LeVeque (1979).
+  void merge(const Variance& other) {
+    if (other.count == 0) return;
+    if (count == 0) {
+      *this = other;
+      return;
+    }
+    const double n = count + other.count, delta = other.mean - mean;
+    const double step = delta * (other.count / n);
+    m2 += other.m2 + delta * step * count;
+    mean += step;
+    count = n;
+  }
+};
+
+// The same with third and fourth powers and the extremes.
+struct Moments : Variance {
+  double m3 = 0, m4 = 0;
+  double minimum = std::numeric_limits<double>::infinity();
+  double maximum = -std::numeric_limits<double>::infinity();
+
+  // By Pebay (2008).
   void merge(const Moments& other) {
     if (other.count == 0) return;
     if (count == 0) {
@@ -25,14 +44,12 @@ struct Moments {
       return;
     }
     const double n = count + other.count, delta = other.mean - mean;
-    const double a = count / n, b = other.count / n, step = delta * b;
-    const double shift = delta * step * count;  // delta^2 count other.count / n
+    const double a = count / n, b = other.count / n;
+    const double shift = delta * (delta * b) * count;
     m4 += other.m4 + shift * delta * delta * (a * a - a * b + b * b) +
           6 * delta * delta * (a * a * other.m2 + b * b * m2) + 4 * delta * (a * other.m3 - b * m3);
     m3 += other.m3 + shift * delta * (a - b) + 3 * delta * (a * other.m2 - b * m2);
-    m2 += other.m2 + shift;
-    mean += step;
-    count = n;
+    Variance::merge(other);
     minimum = std::min(minimum, other.minimum);
     maximum = std::max(maximum, other.maximum);
   }
@@ -53,8 +70,8 @@ inline double central(double squares, double mean_part) {
 }
 
 // From sums of d = x - pivot over `count` numbers.
-inline Moments from_sums(double count, double pivot, const Lanes& lanes) {
-  Moments result;
+inline Variance from_sums(double count, double pivot, const Lanes& lanes) {
+  Variance result;
   result.count = count;
   const double mean = total(lanes.sum) / count;
   result.mean = pivot + mean;

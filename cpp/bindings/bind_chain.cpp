@@ -95,10 +95,22 @@ using ParameterTuple = std::tuple<std::string, DrawTuple, double>;
 using OperationTuple =
     std::tuple<std::int64_t, std::int64_t, ParameterTuple, ParameterTuple, int, double, bool>;
 
-Tensor compile(const ParameterTuple& parameter, const Key& key, const void* given) {
+Tensor compile(const ParameterTuple& parameter) {
   const auto& [source, draw, rms] = parameter;
-  return {source_of(source), make_draw(draw), key, given, rms};
+  return {.source = source_of(source), .draw = make_draw(draw), .rms = rms};
 }
+
+// A network's layers without keys and given arrays: read once, used for many runs.
+struct Layers {
+  explicit Layers(const std::vector<OperationTuple>& operations) {
+    for (const auto& [fan_in, width, weight, bias, activation, parameter, homogeneous] :
+         operations) {
+      layers.push_back(
+          {fan_in, width, compile(weight), compile(bias), activation, parameter, homogeneous});
+    }
+  }
+  std::vector<Layer> layers;
+};
 
 // A key at a position in Python's digests: words little-endian.
 Key key_at(const std::string& digests, std::size_t position) {
@@ -110,20 +122,18 @@ Key key_at(const std::string& digests, std::size_t position) {
   return key;
 }
 
-// Two keys an operation: of its weight and of its bias; given arrays by the same positions.
-Network compile(const std::vector<OperationTuple>& operations, const std::string& keys,
+// Two keys a layer: of its weight and of its bias; given arrays by the same positions.
+Network compile(const Layers& layers, const std::string& keys,
                 const std::map<std::size_t, py::array>& given, const Key& input_key) {
-  Network network{{}, input_key};
-  const auto array = [&](std::size_t position) {
-    const auto found = given.find(position);
-    return found == given.end() ? nullptr : found->second.data();
+  Network network{layers.layers, input_key};
+  const auto tensor = [&](std::size_t position) -> Tensor& {
+    Layer& layer = network.layers.at(position / 2);
+    return position % 2 == 0 ? layer.weight : layer.bias;
   };
-  for (std::size_t l = 0; l < operations.size(); ++l) {
-    const auto& [fan_in, width, weight, bias, activation, parameter, homogeneous] = operations[l];
-    network.layers.push_back({fan_in, width, compile(weight, key_at(keys, 2 * l), array(2 * l)),
-                              compile(bias, key_at(keys, 2 * l + 1), array(2 * l + 1)), activation,
-                              parameter, homogeneous});
+  for (std::size_t position = 0; position < 2 * network.layers.size(); ++position) {
+    tensor(position).key = key_at(keys, position);
   }
+  for (const auto& [position, array] : given) tensor(position).given = array.data();
   return network;
 }
 
@@ -155,15 +165,15 @@ Wanted make_wanted(const WantedTuple& wanted) { return std::make_from_tuple<Want
 // A job with everything that it points to.
 class Simulation {
  public:
-  Simulation(const std::vector<OperationTuple>& operations, const py::bytes& keys,
-             std::map<std::size_t, py::array> given, std::int64_t batch,
-             std::optional<py::array> inputs, const Key& input_key, double input_rms,
-             std::int64_t first_trial, std::int64_t trials, std::optional<CostTuple> cost,
-             const WantedTuple& wanted, int threads, const std::string& dtype)
+  Simulation(const Layers& layers, const py::bytes& keys, std::map<std::size_t, py::array> given,
+             std::int64_t batch, std::optional<py::array> inputs, const Key& input_key,
+             double input_rms, std::int64_t first_trial, std::int64_t trials,
+             std::optional<CostTuple> cost, const WantedTuple& wanted, int threads,
+             const std::string& dtype)
       : given_(std::move(given)),
         inputs_(std::move(inputs)),
         cost_(std::move(cost)),
-        network_(compile(operations, keys, given_, input_key)),
+        network_(compile(layers, keys, given_, input_key)),
         job_{.network = network_,
              .batch = batch,
              .inputs = inputs_ ? inputs_->data() : nullptr,
@@ -256,12 +266,13 @@ void bind_chain(py::module_& m) {
         py::arg("parameter"), py::arg("derivative"));
   m.def("activate", &activate<double>, py::arg("values").noconvert(), py::arg("activation"),
         py::arg("parameter"), py::arg("derivative"));
+  py::class_<Layers>(m, "Layers")
+      .def(py::init<const std::vector<OperationTuple>&>(), py::arg("operations"));
   py::class_<Simulation>(m, "Simulation")
-      .def(py::init<const std::vector<OperationTuple>&, const py::bytes&,
-                    std::map<std::size_t, py::array>, std::int64_t, std::optional<py::array>,
-                    const Key&, double, std::int64_t, std::int64_t, std::optional<CostTuple>,
-                    const WantedTuple&, int, const std::string&>(),
-           py::arg("operations"), py::arg("keys"), py::arg("given"), py::arg("batch"),
+      .def(py::init<const Layers&, const py::bytes&, std::map<std::size_t, py::array>, std::int64_t,
+                    std::optional<py::array>, const Key&, double, std::int64_t, std::int64_t,
+                    std::optional<CostTuple>, const WantedTuple&, int, const std::string&>(),
+           py::arg("layers"), py::arg("keys"), py::arg("given"), py::arg("batch"),
            py::arg("inputs"), py::arg("input_key"), py::arg("input_rms"), py::arg("first_trial"),
            py::arg("trials"), py::arg("cost"), py::arg("wanted"), py::arg("threads"),
            py::arg("dtype"))

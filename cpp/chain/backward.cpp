@@ -10,8 +10,6 @@
 namespace varprop {
 namespace {
 
-std::size_t at(std::int64_t position) { return static_cast<std::size_t>(position); }
-
 // A matrix of one row of ones, of any length: a product with it sums columns.
 template <class T>
 View<T> ones() {
@@ -36,7 +34,8 @@ struct Backward<T>::Chunk {
   const T* y;          // its pre-activations, from row 0
   std::int64_t stride;
   Observer<T> observer;
-  Taken& taken;
+  Chunks& chunks;
+  std::int64_t position;
 
   void add(std::int64_t row, const Tile<T>& gradient) {
     if (below && below->activation != 0) {
@@ -48,7 +47,7 @@ struct Backward<T>::Chunk {
     }
     observer.add(gradient);
   }
-  void done() const { taken = observer.taken(); }
+  void done() const { chunks.put(position, observer.taken()); }
 };
 
 // What is seen of some rows of the gradient by the weights.
@@ -105,7 +104,8 @@ Signal<T> Backward<T>::cost() {
                  forward_.preactivations(last) + block * kBlockColumns,
                  stride,
                  {job_.wanted, T{1}, worker_.histograms[0]},
-                 shared_.chunks[0][parity][at(block * chunks + chunk)]};
+                 shared_.chunks[0][parity],
+                 block * chunks + chunk};
       Worker<T>::each_group(Worker<T>::block_of(gradient, stride, layer.width, block), job_.batch,
                             chunk, [&](std::int64_t i, const Tile<T>& tile) { seen.add(i, tile); });
       seen.done();
@@ -167,7 +167,7 @@ void Backward<T>::back(const BackwardPlan<T>& plan, std::int64_t l, T* out, std:
   const std::int64_t stride = row_stride(plan.layer.fan_in), column = block * kBlockColumns;
   const Tile<T> tile = Worker<T>::block_of(out, stride, plan.layer.fan_in, block);
   const std::int64_t chunks = divide_up(job_.batch, kChunkRows);
-  std::vector<Taken>& taken = shared_.chunks[0][worker_.member.parity()];
+  Chunks& taken = shared_.chunks[0][worker_.member.parity()];
   worker_.multiply(
       {plan.gradient.x, plan.gradient.stride, 1}, plan.layer.width, nullptr, tile, job_.batch, from,
       to,
@@ -179,7 +179,8 @@ void Backward<T>::back(const BackwardPlan<T>& plan, std::int64_t l, T* out, std:
                      l > 0 ? forward_.preactivations(l - 1) + column : nullptr,
                      stride,
                      {job_.wanted, plan.scale, worker_.histograms[0]},
-                     taken[at(block * chunks + chunk)]};
+                     taken,
+                     block * chunks + chunk};
       });
 }
 
@@ -215,11 +216,11 @@ void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t 
       });
   const std::size_t parity = worker_.member.parity();
   const std::int64_t groups = divide_up(layer.fan_in, kProductRows);
-  shared_.chunks[1][parity][at(block * groups + group)] = taken;
+  shared_.chunks[1][parity].put(block * groups + group, taken);
   if (group > 0) return;
   Observer<T> observer(job_.wanted, plan.bias_moment_scale, worker_.histograms[2]);
   observer.add(bias);
-  shared_.biases[parity][at(block)] = observer.taken();
+  shared_.biases[parity].put(block, observer.taken());
 }
 
 template <class T>
@@ -227,8 +228,8 @@ void Backward<T>::record_parameters(const BackwardPlan<T>& plan, std::int64_t l,
                                     std::int64_t pieces, std::size_t parity) {
   const std::int64_t layers = worker_.layers();
   const std::int64_t blocks = divide_up(plan.layer.width, kBlockColumns);
-  Taken weight = Worker<T>::merged(shared_.chunks[1][parity], pieces);
-  Taken bias = Worker<T>::merged(shared_.biases[parity], blocks);
+  Taken weight = shared_.chunks[1][parity].merged(pieces);
+  Taken bias = shared_.biases[parity].merged(blocks);
   for (Taken* taken : {&weight, &bias}) {
     if (taken->moments.finite()) continue;
     *taken = unknown();
@@ -267,7 +268,7 @@ Signal<T> Backward<T>::look(std::int64_t l, T* gradient, int exponent, int unit,
   Member& member = worker_.member;
   const Place to = place(l);
   const std::int64_t count = divide_up(to.width, kBlockColumns) * divide_up(job_.batch, kChunkRows);
-  Taken taken = Worker<T>::merged(shared_.chunks[0][parity], count);
+  Taken taken = shared_.chunks[0][parity].merged(count);
   for (int times = 0; times < kTimes && taken.rms() < kSmall; ++times) {
     // Squares that underflow hide how small the numbers are.
     const int shift = taken.rms() > 0 ? std::min(-exponent_of(taken.rms()), kStep) : kStep;
@@ -276,7 +277,7 @@ Signal<T> Backward<T>::look(std::int64_t l, T* gradient, int exponent, int unit,
     lift(to, gradient, shift, unit);
     end(l);
     if (member.leaving()) break;
-    taken = Worker<T>::merged(shared_.chunks[0][next], count);
+    taken = shared_.chunks[0][next].merged(count);
   }
   if (!taken.moments.finite()) taken = unknown();
   if (member.first()) {
@@ -304,7 +305,7 @@ void Backward<T>::lift(const Place& to, T* gradient, int shift, int unit) {
   }
   member.barrier();  // before any new count
   const std::int64_t chunks = divide_up(job_.batch, kChunkRows);
-  std::vector<Taken>& taken = shared_.chunks[0][member.parity()];
+  Chunks& taken = shared_.chunks[0][member.parity()];
   member.share(divide_up(to.width, kBlockColumns), [&](std::int64_t block) {
     const Tile<T> tile = Worker<T>::block_of(gradient, row_stride(to.width), to.width, block);
     for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
@@ -313,7 +314,7 @@ void Backward<T>::lift(const Place& to, T* gradient, int shift, int unit) {
         multiply_by(std::ldexp(T{1}, shift), group);
         observer.add(group);
       });
-      taken[at(block * chunks + chunk)] = observer.taken();
+      taken.put(block * chunks + chunk, observer.taken());
     }
   });
 }

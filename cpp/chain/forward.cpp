@@ -14,7 +14,7 @@ struct Forward<T>::Chunk {
   bool seen;
   T* x;  // where the activations of row 0 go
   std::int64_t stride;
-  std::size_t position;
+  std::int64_t position;
   Observer<T> pre, act;
   Slopes slopes{};
 
@@ -30,9 +30,9 @@ struct Forward<T>::Chunk {
     if (!seen) return;
     Shared<T>& shared = forward.shared_;
     const std::size_t parity = forward.worker_.member.parity();
-    shared.chunks[0][parity][position] = pre.taken();
-    shared.chunks[1][parity][position] = act.taken();
-    if (forward.job_.wanted.saturation) shared.slopes[parity][position] = slopes;
+    shared.chunks[0][parity].put(position, pre.taken());
+    if (!plan.linear) shared.chunks[1][parity].put(position, act.taken());
+    if (forward.job_.wanted.saturation) shared.slopes[parity][at(position)] = slopes;
   }
 
  private:
@@ -149,7 +149,7 @@ Signal<T> Forward<T>::step(std::int64_t l, const Signal<T>& in, T* out, bool see
                        .seen = seen,
                        .x = x + column,
                        .stride = stride,
-                       .position = at(block * plan.row_chunks + chunk),
+                       .position = block * plan.row_chunks + chunk,
                        .pre = {job_.wanted, plan.pre_scale, worker_.histograms[0]},
                        .act = {job_.wanted, plan.act_scale, worker_.histograms[1]}};
         });
@@ -159,9 +159,13 @@ Signal<T> Forward<T>::step(std::int64_t l, const Signal<T>& in, T* out, bool see
   const int members = member.count();
   if (members > 1 && plan.row_chunks >= members &&
       (2 * layer.width < job_.batch || plan.blocks < members)) {
-    const std::int64_t from = plan.row_chunks * member.index() / members;
-    const std::int64_t to = plan.row_chunks * (member.index() + 1) / members;
-    for (std::int64_t block = 0; block < plan.blocks; ++block) run(block, from, to);
+    // An equal part of all chunks, of which those of the same rows follow each other.
+    const std::int64_t chunks = plan.row_chunks * plan.blocks;
+    const std::int64_t from = chunks * member.index() / members;
+    const std::int64_t to = chunks * (member.index() + 1) / members;
+    for (std::int64_t block = 0; block < plan.blocks; ++block) {
+      run(block, divide_up(from - block, plan.blocks), divide_up(to - block, plan.blocks));
+    }
   } else {
     member.share(plan.blocks, [&](std::int64_t block) { run(block, 0, plan.row_chunks); });
   }
@@ -188,8 +192,8 @@ void Forward<T>::look(std::int64_t l, const Plan<T>& plan, const T* y, Signal<T>
   member.end();
   if (member.leaving()) return;
   const std::int64_t chunks = plan.blocks * plan.row_chunks;
-  Taken pre = Worker<T>::merged(shared_.chunks[0][parity], chunks);
-  Taken act = plan.linear ? pre : Worker<T>::merged(shared_.chunks[1][parity], chunks);
+  Taken pre = shared_.chunks[0][parity].merged(chunks);
+  Taken act = plan.linear ? pre : shared_.chunks[1][parity].merged(chunks);
   // Activations such as relu would turn what is not a number into one.
   if (!pre.moments.finite()) pre = unknown();
   if (!pre.moments.finite() || !act.moments.finite()) act = unknown();

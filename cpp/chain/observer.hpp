@@ -1,10 +1,13 @@
 // What is taken of a signal, tile by tile while it is hot.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <vector>
 
 #include "chain/histogram.hpp"
 #include "chain/job.hpp"
@@ -15,8 +18,8 @@ namespace varprop {
 
 // The moments of a chunk, or of several.
 struct Taken {
-  Moments moments;
-  Moments powers;  // with third and fourth moments and extremes, where wanted
+  Variance moments;
+  Moments powers;  // where wanted
 
   void merge(const Taken& other) {
     moments.merge(other.moments);
@@ -28,9 +31,39 @@ struct Taken {
 
 inline Taken unknown() {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-  const Moments moments{1, nan, nan, nan, nan, nan, nan};
-  return {moments, moments};
+  const Variance moments{1, nan, nan};
+  return {moments, {moments, nan, nan, nan, nan}};
 }
+
+// What was taken of the chunks of a signal: next to each other, as every member reads them all.
+class Chunks {
+ public:
+  Chunks() = default;
+  Chunks(std::size_t count, bool powers) : moments_(count), powers_(powers ? count : 0) {}
+
+  static std::size_t bytes(std::size_t count, bool powers) {
+    return count * (sizeof(Variance) + powers * sizeof(Moments));
+  }
+
+  void put(std::int64_t chunk, const Taken& taken) {
+    const auto at = static_cast<std::size_t>(chunk);
+    moments_[at] = taken.moments;
+    if (!powers_.empty()) powers_[at] = taken.powers;
+  }
+
+  // The first of them, in their order.
+  Taken merged(std::int64_t count) const {
+    const auto end = static_cast<std::size_t>(count);
+    Taken whole;
+    for (std::size_t c = 0; c < end; ++c) whole.moments.merge(moments_[c]);
+    for (std::size_t c = 0; c < std::min(end, powers_.size()); ++c) whole.powers.merge(powers_[c]);
+    return whole;
+  }
+
+ private:
+  std::vector<Variance> moments_;
+  std::vector<Moments> powers_;
+};
 
 // Takes the moments of one chunk of numbers, times a scale. The first tile sets the pivot.
 template <class T>

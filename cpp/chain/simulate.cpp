@@ -21,10 +21,11 @@ namespace {
 struct Size {
   std::size_t numbers = 0, blocks = 0, chunks = 0, rows;
   std::size_t signals = 2, kept = 0;
-  bool slopes, correlation;
+  bool powers, slopes, correlation;
 
   explicit Size(const Job& job)
       : rows(static_cast<std::size_t>(job.batch)),
+        powers(job.wanted.powers),
         slopes(job.wanted.saturation.has_value()),
         correlation(job.wanted.correlation || job.wanted.gradient_correlation) {
     const std::int64_t row_chunks = divide_up(job.batch, kChunkRows);
@@ -50,7 +51,7 @@ struct Size {
 
   std::size_t bytes(std::size_t of_number) const {
     return (signals + kept) * numbers * of_number +
-           2 * (chunks * (2 * sizeof(Taken) + slopes * sizeof(Slopes)) + blocks * sizeof(Taken)) +
+           2 * (Chunks::bytes(2 * chunks + blocks, powers) + chunks * slopes * sizeof(Slopes)) +
            (correlation ? (rows + blocks) * sizeof(double) : 0);
   }
 };
@@ -67,8 +68,8 @@ Shared<T> make_shared(const Job& job, const Size& size) {
   shared.aside = job.wanted.correlation ? take() : nullptr;
   for (std::size_t i = 0; i < size.kept; ++i) shared.kept.push_back(take());
   for (int parity = 0; parity < 2; ++parity) {
-    for (auto& chunks : shared.chunks) chunks[parity].resize(size.chunks);
-    shared.biases[parity].resize(size.blocks);
+    for (auto& chunks : shared.chunks) chunks[parity] = Chunks(size.chunks, size.powers);
+    shared.biases[parity] = Chunks(size.blocks, size.powers);
     if (size.slopes) shared.slopes[parity].resize(size.chunks);
   }
   if (size.correlation) {

@@ -22,13 +22,14 @@ namespace varprop {
 // What the members of a team share.
 template <class T>
 struct Shared {
-  Buffer<T> memory;                 // of all signals
-  T* work[3];                       // those that come and go
-  T* aside;                         // pre-activations that are not kept, but looked at
-  std::vector<T*> kept;             // pre-activations
-  std::vector<Taken> chunks[2][2];  // of up to two signals, by the step's parity
+  Buffer<T> memory;      // of all signals
+  T* work[3];            // those that come and go
+  T* aside;              // pre-activations that are not kept, but looked at
+  std::vector<T*> kept;  // pre-activations
+  T* weights[2];         // of this layer and the next, where a team draws them together
+  Chunks chunks[2][2];   // of up to two signals, by the step's parity
   std::vector<Slopes> slopes[2];
-  std::vector<Taken> biases[2];
+  Chunks biases[2];
   std::vector<double> norms, parts;  // of correlations: of rows, and sums of blocks
   std::int64_t alive = 0;            // rows that are not zero
   Formed formed;
@@ -122,12 +123,6 @@ struct Worker {
     const Draw normal{.distribution = Draw::Distribution::normal, .std = 1};
     kernel.draw(make_recipe<T>(normal, key, trial_number()), Rectangle{row, rows, 0, width, 1}, x,
                 stride, true);
-  }
-
-  static Taken merged(const std::vector<Taken>& chunks, std::int64_t count) {
-    Taken whole;
-    for (std::int64_t c = 0; c < count; ++c) whole.merge(chunks[static_cast<std::size_t>(c)]);
-    return whole;
   }
 
   // Writes what was taken of layer l's signal, of so many layers; exponent is that of its unit.

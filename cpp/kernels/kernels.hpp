@@ -16,7 +16,7 @@ inline constexpr int kLanes = 16;  // partial sums per accumulator, whatever the
 
 // Rows of a panel; any value gives the same bits, this one keeps a panel in L1.
 template <class T>
-inline constexpr int kPanelRows = static_cast<int>(416 / sizeof(T));
+inline constexpr int kPanelRows = static_cast<int>(512 / sizeof(T));
 
 enum class Law : int { constant, uniform, normal, truncated_normal, quantile };
 
@@ -54,12 +54,12 @@ struct View {
 };
 
 // Sums over a tile of d = scale * x - pivot, in kLanes partial sums.
-struct Lanes {
+struct alignas(64) Lanes {
   double sum[kLanes], square[kLanes];
 };
 
 // The same to the fourth power, with the extremes of scale * x.
-struct PowerLanes {
+struct alignas(64) PowerLanes {
   double sum[4][kLanes], minimum[kLanes], maximum[kLanes];
 };
 

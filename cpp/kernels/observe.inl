@@ -34,11 +34,15 @@ inline void add_to(double* lanes, const Vec<T>* sums) {
 
 template <class T>
 T pivot(const Tile<T>& tile, T scale) {
-  alignas(64) T numbers[kLanes] = {};
+  Vec<T> sum[kParts<T>] = {};
   for (int j = 0; j < tile.columns; j += kLanes) {
-    const int count = tile.columns - j < kLanes ? tile.columns - j : kLanes;
-    for (int lane = 0; lane < count; ++lane) numbers[lane] += tile.data[j + lane] * scale;
+    for (int part = 0; part < kParts<T>; ++part) {
+      const Vec<T> x = load(tile.data + j + part * kWidth<T>) * splat(scale);
+      sum[part] += keep<T>(inside<T>(part, tile.columns - j), x);
+    }
   }
+  alignas(64) T numbers[kLanes];
+  for (int part = 0; part < kParts<T>; ++part) store(numbers + part * kWidth<T>, sum[part]);
   for (int half = kLanes / 2; half > 0; half /= 2) {
     for (int lane = 0; lane < half; ++lane) numbers[lane] += numbers[lane + half];
   }
@@ -48,6 +52,7 @@ T pivot(const Tile<T>& tile, T scale) {
 template <bool partial, class T>
 inline void observe_strip(const Tile<T>& tile, int column, T scale, T pivot, Lanes& lanes) {
   Vec<T> sum[kParts<T>] = {}, square[kParts<T>] = {};
+#pragma GCC unroll 4
   for (int row = 0; row < tile.rows; ++row) {
     const T* const x = tile.data + row * tile.stride + column;
 #pragma GCC unroll 8

@@ -33,10 +33,13 @@ def draw(
     progress: Callable[[float], object] | None,
 ) -> None: ...
 
+class Layers:
+    def __init__(self, operations: tuple[Operation, ...]) -> None: ...
+
 class Simulation:
     def __init__(
         self,
-        operations: tuple[Operation, ...],
+        layers: Layers,
         keys: bytes,
         given: dict[int, NDArray[Any]],
         batch: int,

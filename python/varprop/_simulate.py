@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -143,7 +144,7 @@ def simulate(
 
     def simulation(first: int, number: int, report: Callable[[float], object] | None) -> Run:
         core = _core.Simulation(
-            operations=net.operations,
+            layers=_layers(net),
             keys=digests(seed, net.parameter_names),
             given={
                 position: np.ascontiguousarray(array, dtype=kind)
@@ -279,6 +280,18 @@ def _former(net: Network, seed: int, kind: str) -> Callable[[int, int], tuple[ND
         return matrix, root_mean_square(matrix)
 
     return form
+
+
+_last: tuple[weakref.ref[Network], _core.Layers] | None = None
+
+
+def _layers(net: Network) -> _core.Layers:
+    """Return a network as the core reads it, which of many layers takes a while: not twice."""
+    global _last
+    last = _last
+    if last is None or last[0]() is not net:
+        last = _last = weakref.ref(net), _core.Layers(net.operations)
+    return last[1]
 
 
 def check_ranges(net: Network, kind: str) -> None:
