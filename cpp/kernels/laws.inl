@@ -138,30 +138,30 @@ inline void draw_blocks(const Recipe<T>& recipe, const KeySchedule& key,
   if constexpr (law != Law::constant) threefry(key, x);
 #pragma GCC unroll 4
   for (int s = 0; s < sets; ++s) {
+    Vec<UInt<T>> words[kBlockRows<T>][kHalves<T>];
+#pragma GCC unroll 4
+    for (int row = 0; row < kBlockRows<T>; ++row) {
+      if constexpr (sizeof(T) == 4) {
+        words[row][0] = x[s][row];
+      } else {
+        join(x[s][2 * row], x[s][2 * row + 1], words[row]);
+      }
+    }
 #pragma GCC unroll 4
     for (int half = 0; half < kHalves<T>; ++half) {
-      Vec<UInt<T>> words[kBlockRows<T>];
-#pragma GCC unroll 4
-      for (int row = 0; row < kBlockRows<T>; ++row) {
-        if constexpr (sizeof(T) == 4) {
-          words[row] = x[s][row];
-        } else {
-          words[row] = join(x[s][2 * row], x[s][2 * row + 1], half);
-        }
-      }
       if constexpr (law == Law::normal) {
 #pragma GCC unroll 4
         for (int row = 0; row < kBlockRows<T>; row += 2) {
-          normal_pair<T>(words[row], words[row + 1], recipe.scale, recipe.location,
+          normal_pair<T>(words[row][half], words[row + 1][half], recipe.scale, recipe.location,
                          blocks[s][row][half], blocks[s][row + 1][half]);
         }
       } else {
 #pragma GCC unroll 4
         for (int row = 0; row < kBlockRows<T>; ++row) {
           if constexpr (law == Law::quantile) {
-            blocks[s][row][half] = quantile_numbers<T>(recipe, words[row]);
+            blocks[s][row][half] = quantile_numbers<T>(recipe, words[row][half]);
           } else {
-            blocks[s][row][half] = number<law, T>(recipe, words[row]);
+            blocks[s][row][half] = number<law, T>(recipe, words[row][half]);
           }
         }
       }

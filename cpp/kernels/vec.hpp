@@ -208,14 +208,11 @@ inline void zip(Vec<T> a, Vec<T> b, Vec<T>& low, Vec<T>& high) {
   high = zip_half<kWidth<T> / 2, T>(a, b, AllIndices<T>{});
 }
 
-// Half `half` of a vector of 32-bit words, widened: low word | high word << 32.
-inline Vec<std::uint64_t> join(Vec<std::uint32_t> low, Vec<std::uint32_t> high, int half) {
-  typedef std::uint32_t Half __attribute__((vector_size(kVectorBytes / 2)));
-  Half parts[2];
-  __builtin_memcpy(parts, &low, sizeof(low));
-  const auto low64 = __builtin_convertvector(parts[half], Vec<std::uint64_t>);
-  __builtin_memcpy(parts, &high, sizeof(high));
-  return low64 | (__builtin_convertvector(parts[half], Vec<std::uint64_t>) << 32);
+// Halves of two vectors of 32-bit words as words of 64 bits: low | high << 32.
+inline void join(Vec<std::uint32_t> low, Vec<std::uint32_t> high, Vec<std::uint64_t> (&words)[2]) {
+  Vec<std::uint32_t> halves[2];
+  zip<std::uint32_t>(low, high, halves[0], halves[1]);
+  for (int half = 0; half < 2; ++half) words[half] = bits<Vec<std::uint64_t>>(halves[half]);
 }
 
 // Horner's rule with fused multiply-adds, lowest coefficient first.
