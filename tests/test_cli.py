@@ -189,15 +189,15 @@ def test_help_names_every_command_and_default():
     assert set(re.findall("--([a-z]+)", text)) == {
         *("input", "batch", "depth", "width", "sizes", "activation", "last", "weight", "bias"),
         *("trials", "backward", "loss", "stat", "memory"),
-        *("seed", "dtype", "threads", "plot", "output", "help"),
+        *("seed", "dtype", "threads", "plot", "output", "dry", "help"),
     }
-    assert text.count("[default: ") == 15
+    assert text.count("[default: ") == 16
     text = succeed("jacobian", "--help")
     assert set(re.findall("--([a-z]+)", text)) == {
         *("input", "batch", "depth", "width", "sizes", "activation", "last", "weight", "bias"),
         *("layers", "method", "trials", "seed", "dtype", "plot", "help"),
     }
-    assert text.count("[default: ") == 13
+    assert text.count("[default: ") == 14
 
 
 @pytest.mark.parametrize(

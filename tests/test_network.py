@@ -23,6 +23,115 @@ def test_repr_is_short():
     assert repr(vp.mlp([64, *[1000] * 5, 10])) == "<Network: 6 dense layers, 64 -> 1000 x 5 -> 10>"
 
 
+def test_repr_of_a_mixed_network():
+    block = vp.Residual([vp.LayerNorm(), vp.Conv2d(4, 3)])
+    net = vp.Network((6, 8, 3), [vp.Conv2d(4, 3), block, block, vp.Flatten(), vp.Dense(5)])
+    assert repr(net) == (
+        "<Network: 9 layers, 6 x 8 x 3 -> 5: 3 conv, 2 layernorm, 2 residual, 1 flatten, 1 dense>"
+    )
+
+
+def test_steps_are_flat_and_in_order_of_execution():
+    inner = vp.Residual([vp.Scale(2.0)], name="inner")
+    net = vp.Network(
+        (4, 4, 3),
+        [
+            vp.Residual([inner, vp.Conv2d(5, 3), vp.Conv2d(3, 1, name="out")]),
+            vp.Residual([vp.LayerNorm()]),
+            vp.Flatten(),
+        ],
+    )
+    assert [(s.name, s.kind, s.input_shape, s.output_shape, s.skip) for s in net.steps] == [
+        ("residual1.inner.scale1", "scale", (4, 4, 3), (4, 4, 3), None),
+        ("residual1.inner", "residual", (4, 4, 3), (4, 4, 3), -1),
+        ("residual1.conv1", "conv", (4, 4, 3), (4, 4, 5), None),
+        ("residual1.out", "conv", (4, 4, 5), (4, 4, 3), None),
+        ("residual1", "residual", (4, 4, 3), (4, 4, 3), -1),
+        ("residual2.layernorm1", "layernorm", (4, 4, 3), (4, 4, 3), None),
+        ("residual2", "residual", (4, 4, 3), (4, 4, 3), 4),
+        ("flatten1", "flatten", (4, 4, 3), (48,), None),
+    ]
+    assert net.layer_names == tuple(step.name for step in net.steps)
+    assert [layer.name for layer in net.layers] == ["residual1", "residual2", "flatten1"]
+    assert (net.inputs, net.input_shape, net.output_shape) == ((4, 4, 3), (4, 4, 3), (48,))
+    assert net.index("residual1.out") == net.index(-5) == 3
+    assert net.shapes == ((3, 3, 3, 5), (1, 1, 5, 3))
+    assert net.weight_names == net.bias_names == ("residual1.conv1", "residual1.out")
+    assert net.names("weight_gradients") == net.weight_names
+    assert net.names("input_gradients") == ("input",)
+    assert net.names("activations") == net.layer_names
+
+
+def test_names_of_layers_count_by_kind_in_their_container():
+    block = vp.Residual([vp.Dense(3), vp.LayerNorm(), vp.Dense(3)])
+    net = vp.Network(3, [vp.Dense(3), block, vp.Dense(3), block])
+    assert net.layer_names == (
+        "dense1",
+        *("residual1.dense1", "residual1.layernorm1", "residual1.dense2", "residual1"),
+        "dense2",
+        *("residual2.dense1", "residual2.layernorm1", "residual2.dense2", "residual2"),
+    )
+
+
+def test_biases_and_weights_are_of_some_layers():
+    net = vp.Network(3, [vp.Dense(3, bias=None), vp.Scale(1.0), vp.Bias("ones"), vp.Dense(2)])
+    assert net.weight_names == ("dense1", "dense2")
+    assert net.bias_names == ("dense1", "bias1", "dense2")
+    assert [step.bias_shape for step in net.steps] == [(3,), None, (3,), (2,)]
+    assert [step.weight_shape for step in net.steps] == [(3, 3), None, None, (3, 2)]
+    assert net.steps[0].law("bias") is None
+    assert str(net.steps[2].law("bias")) == "ones"
+
+
+def test_dict_round_trip_of_nested_layers():
+    net = vp.Network(
+        (6, 8, 3),
+        [
+            vp.Conv2d(4, (3, 2), (2, 1), 1, "gelu", "he_normal", None, name="stem"),
+            vp.Conv2d(4, 3, weight=np.ones((3, 3, 4, 4)), groups=1),
+            vp.Residual([vp.BatchNorm(0.1), vp.Residual([vp.Dropout(0.2)])], 0.5, 0.25),
+            vp.AvgPool2d(2, 1),
+            vp.RMSNorm(),
+            vp.GlobalAvgPool(),
+            vp.Flatten(),
+            vp.Bias(np.arange(4.0)),
+            vp.Scale(3.0),
+            vp.Activation("elu(alpha=0.5)"),
+            vp.LayerNorm(),
+        ],
+    )
+    record = net.to_dict()
+    assert record["inputs"] == [6, 8, 3]
+    assert record["layers"][2]["layers"][1]["layers"] == [
+        {"kind": "dropout", "name": "dropout1", "rate": 0.2}
+    ]
+    assert vp.Network.from_dict(record) == net
+
+
+def test_old_records_of_dense_networks_are_read():
+    entry = {"name": "first", "width": 5, "activation": "tanh", "weight": "ones", "bias": None}
+    record = {"inputs": 3, "layers": [{"kind": "dense", **entry}, entry | {"name": None}]}
+    net = vp.Network.from_dict(record)
+    assert net == vp.Network(
+        3, [vp.Dense(5, "tanh", "ones", None, name) for name in ("first", None)]
+    )
+
+
+def test_functions_cannot_be_written():
+    net = vp.Network(3, [vp.Residual([vp.Elementwise(np.tanh)])])
+    for write in (net.to_dict, net.to_toml):
+        with pytest.raises(ValueError, match=r"layer 'residual1\.elementwise1' holds a function"):
+            write()
+
+
+def test_jacobians_are_of_dense_chains():
+    net = vp.Network(3, [vp.Dense(3), vp.Residual([vp.LayerNorm()])])
+    with pytest.raises(ValueError, match=r"dense layers only, got 'residual1\.layernorm1' \(layer"):
+        vp.jacobian(net)
+    with pytest.raises(ValueError, match=r"inputs of shape \(features,\), got \(2, 2, 3\)"):
+        vp.jacobian(vp.Network((2, 2, 3), [vp.Dense(3)]))
+
+
 def test_dict_round_trip():
     given = np.arange(20.0).reshape(4, 5)
     net = vp.Network(
@@ -67,6 +176,11 @@ def test_dict_round_trip():
         (lambda: vp.mlp([5, 5]).index("dense2"), ValueError, "unknown layer"),
         (lambda: vp.mlp([5, 5]).index(1), ValueError, "layer"),
         (lambda: vp.Network.from_dict({"inputs": 3, "layers": [{"kind": "conv"}]}), ValueError, ""),
+        (lambda: vp.Network((4, 5), [vp.Scale(1)]), ValueError, r"inputs must be .* got \(4, 5\)"),
+        (lambda: vp.Network((4, 5, 0), [vp.Scale(1)]), ValueError, r"inputs\[2\] must be"),
+        (lambda: vp.Network((4, 5, 0.5), [vp.Scale(1)]), TypeError, r"inputs\[2\] must be"),
+        (lambda: vp.Network((2**20, 2**20, 1), [vp.Scale(1)]), ValueError, r"under 2\*\*31"),
+        (lambda: vp.Network("abc", [vp.Scale(1)]), TypeError, "inputs must be an integer"),
     ],
 )
 def test_errors(build, error, message):

@@ -1,5 +1,6 @@
 // Simulating a compiled network from Python.
 #include <algorithm>
+#include <array>
 #include <map>
 #include <optional>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "bindings/bindings.hpp"
 #include "chain/histogram.hpp"
+#include "chain/program.hpp"
 #include "chain/simulate.hpp"
 #include "isa.hpp"
 
@@ -90,10 +92,24 @@ Tensor::Source source_of(const std::string& name) {
   return sources.at(name);
 }
 
-// The tuples of network.py: a Parameter, an Operation.
+// The tuples of _compile.py: a Parameter, an Operation.
 using ParameterTuple = std::tuple<std::string, DrawTuple, double>;
+using ShapeTuple = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
+using WindowTuple = std::array<std::int64_t, 6>;
 using OperationTuple =
-    std::tuple<std::int64_t, std::int64_t, ParameterTuple, ParameterTuple, int, double, bool>;
+    std::tuple<std::string, ShapeTuple, ShapeTuple, ParameterTuple, ParameterTuple, int, double,
+               bool, double, std::int64_t, double, WindowTuple, std::int64_t>;
+
+Layer::Kind kind_of(const std::string& name) {
+  static const std::map<std::string, Layer::Kind> kinds = {
+      {"dense", Layer::Kind::dense},      {"conv", Layer::Kind::conv},
+      {"pool", Layer::Kind::pool},        {"flatten", Layer::Kind::flatten},
+      {"map", Layer::Kind::map},          {"bias", Layer::Kind::map},
+      {"join", Layer::Kind::join},        {"layernorm", Layer::Kind::layer_norm},
+      {"rmsnorm", Layer::Kind::rms_norm}, {"batchnorm", Layer::Kind::batch_norm},
+      {"dropout", Layer::Kind::dropout}};
+  return kinds.at(name);
+}
 
 Tensor compile(const ParameterTuple& parameter) {
   const auto& [source, draw, rms] = parameter;
@@ -103,10 +119,22 @@ Tensor compile(const ParameterTuple& parameter) {
 // A network's layers without keys and given arrays: read once, used for many runs.
 struct Layers {
   explicit Layers(const std::vector<OperationTuple>& operations) {
-    for (const auto& [fan_in, width, weight, bias, activation, parameter, homogeneous] :
-         operations) {
-      layers.push_back(
-          {fan_in, width, compile(weight), compile(bias), activation, parameter, homogeneous});
+    for (const auto& [kind, in, out, weight, bias, activation, parameter, homogeneous, factor, skip,
+                      skip_scale, window, groups] : operations) {
+      layers.push_back({.kind = kind_of(kind),
+                        .in = std::make_from_tuple<Shape>(in),
+                        .out = std::make_from_tuple<Shape>(out),
+                        .weight = compile(weight),
+                        .bias = compile(bias),
+                        .activation = activation,
+                        .parameter = parameter,
+                        .homogeneous = homogeneous,
+                        .factor = factor,
+                        .skip_scale = kind == "join" ? skip_scale : 0,
+                        .skip = skip,
+                        .window = std::make_from_tuple<Window>(window),
+                        .groups = groups,
+                        .has_bias = kind == "dense" || kind == "conv" || kind == "bias"});
     }
   }
   std::vector<Layer> layers;
@@ -185,6 +213,9 @@ class Simulation {
              .threads = threads},
         single_(dtype == "float32") {}
 
+  // Layers that the way back cannot do without.
+  std::int64_t fewest_kept() const { return Program(network_).inner + 1; }
+
   std::int64_t memory(bool by_trial, int kept) const {
     const Job job = planned(by_trial, kept);
     return single_ ? working_memory<float>(job) : working_memory<double>(job);
@@ -207,8 +238,10 @@ class Simulation {
         observe("activations", layers, wanted.correlation, wanted.saturation.has_value());
     if (job_.cost) {
       results.gradients = observe("gradients", layers, wanted.gradient_correlation, false);
-      results.weight_gradients = observe("weight_gradients", layers, false, false);
-      results.bias_gradients = observe("bias_gradients", layers, false, false);
+      const Program program(network_);
+      const auto count = [](std::int64_t number) { return static_cast<std::size_t>(number); };
+      results.weight_gradients = observe("weight_gradients", count(program.weights), false, false);
+      results.bias_gradients = observe("bias_gradients", count(program.biases), false, false);
       results.input_gradients = observe("input_gradients", 1, false, false);
     }
     result["out_of_range"] = out_of_range;
@@ -276,6 +309,7 @@ void bind_chain(py::module_& m) {
            py::arg("inputs"), py::arg("input_key"), py::arg("input_rms"), py::arg("first_trial"),
            py::arg("trials"), py::arg("cost"), py::arg("wanted"), py::arg("threads"),
            py::arg("dtype"))
+      .def_property_readonly("fewest_kept", &Simulation::fewest_kept)
       .def("memory", &Simulation::memory, py::arg("by_trial"), py::arg("kept"))
       .def("run", &Simulation::run, py::arg("by_trial"), py::arg("kept"), py::arg("progress"),
            py::arg("form"));

@@ -6,6 +6,9 @@
 #include <utility>
 
 #include "chain/cost.hpp"
+#include "chain/mask.hpp"
+#include "chain/normalize.hpp"
+#include "chain/pool.hpp"
 
 namespace varprop {
 namespace {
@@ -26,28 +29,53 @@ void multiply_by(T factor, const Tile<T>& tile) {
 
 }  // namespace
 
-// What is seen of a chunk of the gradient by what entered a layer, which becomes that by the
-// pre-activations of the layer below.
+// What is seen of a chunk of the gradient by the activations of a layer, which becomes that by its
+// pre-activations; not so where it is normalized, which takes a second look.
 template <class T>
 struct Backward<T>::Chunk {
-  const Layer* below;  // null at the inputs
-  const T* y;          // its pre-activations, from row 0
-  std::int64_t stride;
+  const Backward& backward;
+  std::int64_t l;  // -1: by the inputs
+  int exponent;
+  std::int64_t column, position;
+  bool by_preactivations;  // are they that already?
   Observer<T> observer;
-  Chunks& chunks;
-  std::int64_t position;
+  Signal<T> y;
+
+  Chunk(const Backward& of, std::int64_t layer, int with_exponent, T scale, std::int64_t block,
+        std::int64_t chunk, bool done_already = false)
+      : backward(of),
+        l(layer),
+        exponent(with_exponent),
+        column(block * kBlockColumns),
+        position(block * of.place(layer).chunks + chunk),
+        by_preactivations(done_already || layer < 0),
+        observer(of.job_.wanted, scale, of.worker_.histograms[0]),
+        y(layer < 0 ? Signal<T>{} : of.forward_.preactivations(layer)) {}
+
+  bool normalized() const { return l >= 0 && backward.worker_.layer(l).normalizes(); }
 
   void add(std::int64_t row, const Tile<T>& gradient) {
-    if (below && below->activation != 0) {
-      // The kernel only reads y.
-      const Tile<T> at_row{const_cast<T*>(y) + row * stride, stride, gradient.rows,
-                           gradient.columns};
-      kernels<T>().backpropagate(below->activation, static_cast<T>(below->parameter), at_row,
-                                 gradient);
+    backward.add_skips(l, exponent, row, column, gradient);
+    if (normalized()) return;
+    if (!by_preactivations) {
+      const Layer& layer = backward.worker_.layer(l);
+      if (layer.kind == Layer::Kind::dropout) {
+        mask(backward.worker_, layer, row, column, gradient);
+      } else if (layer.activation != 0) {
+        // The kernel only reads y.
+        const Tile<T> at_row{const_cast<T*>(y.x) + row * y.stride + column, y.stride, gradient.rows,
+                             gradient.columns};
+        kernels<T>().backpropagate(layer.activation, static_cast<T>(layer.parameter), at_row,
+                                   gradient);
+      }
     }
     observer.add(gradient);
   }
-  void done() const { chunks.put(position, observer.taken()); }
+
+  void done() const {
+    if (normalized()) return;
+    backward.shared_.chunks[0][backward.worker_.member.parity()].put(position, observer.taken());
+  }
 };
 
 // What is seen of some rows of the gradient by the weights.
@@ -68,17 +96,22 @@ void Backward<T>::run() {
     if (worker_.member.leaving()) return;
     gradient = step(l, gradient);
   }
-  if (!worker_.member.leaving()) record_unknown(worker_, l);
+  if (!worker_.member.leaving()) record_unknown(worker_, program_, l);
 }
 
 template <class T>
-void Backward<T>::record_unknown(const Worker<T>& worker, std::int64_t last) {
+void Backward<T>::record_unknown(const Worker<T>& worker, const Program& program,
+                                 std::int64_t last) {
   if (last < 0 || !worker.member.first()) return;
   const Results& to = worker.results;
-  const std::int64_t layers = worker.layers();
   for (std::int64_t l = last; l >= 0; --l) {
-    for (const Observed* signal : {&to.gradients, &to.weight_gradients, &to.bias_gradients}) {
-      worker.record(*signal, l, layers, unknown(), 0);
+    const auto at = static_cast<std::size_t>(l);
+    worker.record(to.gradients, l, worker.layers(), unknown(), 0);
+    if (program.weight[at] >= 0) {
+      worker.record(to.weight_gradients, program.weight[at], program.weights, unknown(), 0);
+    }
+    if (program.bias[at] >= 0) {
+      worker.record(to.bias_gradients, program.bias[at], program.biases, unknown(), 0);
     }
     worker.control.step_done();
   }
@@ -89,32 +122,32 @@ void Backward<T>::record_unknown(const Worker<T>& worker, std::int64_t last) {
 template <class T>
 Signal<T> Backward<T>::cost() {
   const std::int64_t last = worker_.layers() - 1;
-  const Layer& layer = worker_.layer(last);
-  const std::int64_t stride = row_stride(layer.width);
-  const std::int64_t chunks = divide_up(job_.batch, kChunkRows);
-  T* const gradient = shared_.work[2];
+  const Place to = place(last);
+  const std::int64_t width = to.shape.channels, stride = row_stride(width);
+  T* const gradient = forward_.room().take();
   const CostGradient<T> by_activations(worker_, forward_.activations(last));
   const std::size_t parity = worker_.member.parity();
-  worker_.member.share(chunks, [&](std::int64_t chunk) {
+  worker_.member.share(to.chunks, [&](std::int64_t chunk) {
     const std::int64_t row = chunk * kChunkRows;
-    by_activations.write(row, std::min<std::int64_t>(kChunkRows, job_.batch - row),
+    by_activations.write(row, std::min<std::int64_t>(kChunkRows, to.rows - row),
                          gradient + row * stride, stride);
-    for (std::int64_t block = 0; block * kBlockColumns < layer.width; ++block) {
-      Chunk seen{by_activations.by_preactivations() ? nullptr : &layer,
-                 forward_.preactivations(last) + block * kBlockColumns,
-                 stride,
-                 {job_.wanted, T{1}, worker_.histograms[0]},
-                 shared_.chunks[0][parity],
-                 block * chunks + chunk};
-      Worker<T>::each_group(Worker<T>::block_of(gradient, stride, layer.width, block), job_.batch,
-                            chunk, [&](std::int64_t i, const Tile<T>& tile) { seen.add(i, tile); });
+    for (std::int64_t block = 0; block < to.blocks; ++block) {
+      Chunk seen(*this, last, by_activations.exponent(), T{1}, block, chunk,
+                 by_activations.by_preactivations());
+      Worker<T>::each_group(Worker<T>::block_of(gradient, stride, width, block), to.rows, chunk,
+                            [&](std::int64_t i, const Tile<T>& tile) { seen.add(i, tile); });
       seen.done();
     }
   });
   end(last);
+  forward_.room().give(forward_.activations(last).x);
   if (worker_.member.leaving()) return {gradient, stride, 0, 0};
+  const Signal<T> seen = worker_.layer(last).normalizes()
+                             ? through(last, gradient, by_activations.exponent(), 0)
+                             : look(last, gradient, by_activations.exponent(), 0, parity);
   forward_.release(last);
-  return look(last, gradient, by_activations.exponent(), 0, parity);
+  forward_.open(last);
+  return seen;
 }
 
 // From the gradient by the pre-activations of layer l to those by its weights, by its biases, and
@@ -122,65 +155,90 @@ Signal<T> Backward<T>::cost() {
 template <class T>
 Signal<T> Backward<T>::step(std::int64_t l, const Signal<T>& gradient) {
   Member& member = worker_.member;
-  T* free[2];
-  int count = 0;
-  for (T* const buffer : shared_.work) {
-    if (buffer != gradient.x) free[count++] = buffer;
-  }
-  const Signal<T> in = forward_.entering(l, free[0], free[1]);
-  if (member.leaving()) return gradient;
-  T* const out = in.x == free[0] ? free[1] : free[0];
   const Layer& layer = worker_.layer(l);
-  const auto plan = make_backward_plan<T>(layer, gradient, in, worker_.matrix(l), job_.batch,
-                                          worker_.trial_number());
+  Room<T>& room = forward_.room();
+  Signal<T> in = forward_.activations(l - 1);
+  const bool missing = l > 0 && !forward_.preactivations(l - 1).x;
+  if (layer.has_weight() || missing) in = forward_.entering(l);
+  if (!layer.has_weight() && missing) room.give(in.x);
+  if (member.leaving()) return gradient;
+  const BackwardPlan<T> plan = make_backward_plan<T>(
+      layer, gradient, in, worker_.matrix(l), beside(l - 1), job_.batch, worker_.trial_number());
+  T* const out = room.take();
+  const std::size_t parity = member.parity();
+  if (layer.has_weight()) {
+    multiply(plan, l, out);
+  } else {
+    pass(plan, l, out);
+  }
+  const auto at = static_cast<std::size_t>(l);
+  if (program_.weight[at] >= 0) {
+    worker_.flush(worker_.results.weight_gradients, program_.weight[at], program_.weights,
+                  worker_.histograms[1]);
+  }
+  if (program_.bias[at] >= 0) {
+    worker_.flush(worker_.results.bias_gradients, program_.bias[at], program_.biases,
+                  worker_.histograms[2]);
+  }
+  end(l - 1);
+  if (layer.has_weight()) room.give(in.x);
+  give_skips(l - 1);
+  if (layer.kind == Layer::Kind::join) {
+    skips_.push_back({layer.skip, gradient, layer.skip_scale});
+  } else {
+    room.give(gradient.x);
+  }
+  if (member.leaving()) return gradient;
+  if (member.first()) record_parameters(plan, l, parity);
+  const Signal<T> below = l > 0 && worker_.layer(l - 1).normalizes()
+                              ? through(l - 1, out, plan.exponent, plan.unit)
+                              : look(l - 1, out, plan.exponent, plan.unit, parity);
+  if (l > 0) {
+    forward_.release(l - 1);
+    forward_.open(l - 1);
+  }
+  return below;
+}
+
+template <class T>
+void Backward<T>::multiply(const BackwardPlan<T>& plan, std::int64_t l, T* out) {
   // Tasks are blocks of the gradient by what entered, all rows or some, then pieces of that by the
   // weights.
-  const std::int64_t chunks = divide_up(job_.batch, kChunkRows);
-  const std::int64_t blocks = divide_up(layer.fan_in, kBlockColumns);
+  const Layer& layer = plan.layer;
+  const Member& member = worker_.member;
+  const Place to = place(l - 1);
   const std::int64_t parts =
-      blocks < 2 * member.count() ? std::min<std::int64_t>(member.count(), chunks) : 1;
-  const std::int64_t groups = divide_up(layer.fan_in, kProductRows);
-  const std::int64_t pieces = groups * divide_up(layer.width, kBlockColumns);
-  const std::size_t parity = member.parity();
-  member.share(blocks * parts + pieces, [&](std::int64_t task) {
-    if (task < blocks * parts) {
+      to.blocks < 2 * member.count() ? std::min<std::int64_t>(member.count(), to.chunks) : 1;
+  const std::int64_t groups = divide_up(layer.fan_in(), kProductRows);
+  const std::int64_t pieces = groups * divide_up(layer.width(), kBlockColumns);
+  member.share(to.blocks * parts + pieces, [&](std::int64_t task) {
+    if (task < to.blocks * parts) {
       const std::int64_t part = task % parts;
-      back(plan, l, out, task / parts, chunks * part / parts, chunks * (part + 1) / parts);
+      back(plan, l, out, task / parts, to.chunks * part / parts, to.chunks * (part + 1) / parts);
     } else {
-      multiply_parameters(plan, (task - blocks * parts) / groups, (task - blocks * parts) % groups);
+      const std::int64_t piece = task - to.blocks * parts;
+      multiply_parameters(plan, piece / groups, piece % groups);
     }
   });
-  worker_.flush(worker_.results.weight_gradients, l, worker_.layers(), worker_.histograms[1]);
-  worker_.flush(worker_.results.bias_gradients, l, worker_.layers(), worker_.histograms[2]);
-  end(l - 1);
-  if (member.leaving()) return gradient;
-  if (member.first()) record_parameters(plan, l, pieces, parity);
-  const Signal<T> below = look(l - 1, out, plan.exponent, plan.unit, parity);
-  if (l > 0) forward_.release(l - 1);
-  return below;
 }
 
 // Chunks [from, to) of rows of the gradient by what entered, in a block of columns.
 template <class T>
 void Backward<T>::back(const BackwardPlan<T>& plan, std::int64_t l, T* out, std::int64_t block,
                        std::int64_t from, std::int64_t to) {
-  const std::int64_t stride = row_stride(plan.layer.fan_in), column = block * kBlockColumns;
-  const Tile<T> tile = Worker<T>::block_of(out, stride, plan.layer.fan_in, block);
-  const std::int64_t chunks = divide_up(job_.batch, kChunkRows);
-  Chunks& taken = shared_.chunks[0][worker_.member.parity()];
+  const std::int64_t stride = row_stride(plan.layer.in.channels), column = block * kBlockColumns;
+  const Tile<T> tile = Worker<T>::block_of(out, stride, plan.layer.in.channels, block);
+  const Groups groups(plan.layer, true, column, tile.columns);
   worker_.multiply(
-      {plan.gradient.x, plan.gradient.stride, 1}, plan.layer.width, nullptr, tile, job_.batch, from,
-      to,
+      [&](std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t count) {
+        return worker_.left(plan.layer, groups, true, plan.gradient, row, rows, k, count);
+      },
+      groups.depth(), nullptr, tile, place(l - 1).rows, from, to,
       [&](std::int64_t k, std::int64_t rows) {
         return worker_.panel.transposed(plan, k, rows, column, tile.columns);
       },
       [&](std::int64_t chunk) {
-        return Chunk{l > 0 ? &worker_.layer(l - 1) : nullptr,
-                     l > 0 ? forward_.preactivations(l - 1) + column : nullptr,
-                     stride,
-                     {job_.wanted, plan.scale, worker_.histograms[0]},
-                     taken,
-                     block * chunks + chunk};
+        return Chunk(*this, l - 1, plan.exponent, plan.scale, block, chunk);
       });
 }
 
@@ -191,18 +249,29 @@ void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t 
                                       std::int64_t group) {
   const Layer& layer = plan.layer;
   const std::int64_t row = group * kProductRows;
-  const std::int64_t rows = std::min<std::int64_t>(kProductRows, layer.fan_in - row);
+  const std::int64_t rows = std::min<std::int64_t>(kProductRows, layer.fan_in() - row);
   Panel<T>& panel = worker_.panel;
   const std::int64_t column = block * kBlockColumns;
   const auto columns =
-      static_cast<int>(std::min<std::int64_t>(kBlockColumns, layer.width - column));
+      static_cast<int>(std::min<std::int64_t>(kBlockColumns, layer.width() - column));
   const Tile<T> product{panel.product(), kBlockColumns, 0, columns};
   alignas(64) T sums[kBlockColumns];
   const Tile<T> bias{sums, kBlockColumns, 1, columns};
   Taken taken;
+  const Groups groups(layer, false, column, columns);
   worker_.multiply(
-      {plan.in.x + row, 1, plan.in.stride}, job_.batch, nullptr, product, rows, 0,
-      divide_up(rows, kChunkRows),
+      [&](std::int64_t i, std::int64_t height, std::int64_t k, std::int64_t count) -> View<T> {
+        if (layer.kind == Layer::Kind::dense) {
+          return {plan.in.x + k * plan.in.stride + row + i, 1, plan.in.stride};
+        }
+        for (std::int64_t j = 0; j < count; ++j) {
+          const std::int64_t term = (k + j) / plan.rows * groups.terms() + row + i;
+          gather(layer, groups, false, plan.in, (k + j) % plan.rows, 1, term, height,
+                 panel.patches() + j * height, height);
+        }
+        return {panel.patches(), 1, height};
+      },
+      plan.rows* groups.count, nullptr, product, rows, 0, divide_up(rows, kChunkRows),
       [&](std::int64_t k, std::int64_t count) {
         const T* const part = panel.gradient(plan, k, count, column, columns);
         if (group == 0) {
@@ -215,39 +284,147 @@ void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t 
         return Rows{{job_.wanted, plan.weight_moment_scale, worker_.histograms[1]}, taken};
       });
   const std::size_t parity = worker_.member.parity();
-  const std::int64_t groups = divide_up(layer.fan_in, kProductRows);
-  shared_.chunks[1][parity].put(block * groups + group, taken);
+  const std::int64_t pieces = divide_up(layer.fan_in(), kProductRows);
+  shared_.chunks[1][parity].put(block * pieces + group, taken);
   if (group > 0) return;
   Observer<T> observer(job_.wanted, plan.bias_moment_scale, worker_.histograms[2]);
   observer.add(bias);
   shared_.biases[parity].put(block, observer.taken());
 }
 
+// Back through a layer whose rows come from the same rows of what entered.
+template <class T>
+void Backward<T>::pass(const BackwardPlan<T>& plan, std::int64_t l, T* out) {
+  const Layer& layer = plan.layer;
+  const Place to = place(l - 1);
+  const std::int64_t stride = row_stride(to.shape.channels);
+  const std::int64_t sums = layer.has_bias ? to.blocks : 0;  // a bias leaves the shape as it is
+  worker_.member.share(to.chunks + sums, [&](std::int64_t task) {
+    if (task >= to.chunks) return sum_biases(plan, task - to.chunks);
+    for (std::int64_t block = 0; block < to.blocks; ++block) {
+      Chunk seen(*this, l - 1, plan.exponent, plan.scale, block, task);
+      const std::int64_t column = block * kBlockColumns;
+      Worker<T>::each_group(Worker<T>::block_of(out, stride, to.shape.channels, block), to.rows,
+                            task, [&](std::int64_t row, const Tile<T>& tile) {
+                              make(plan, row, column, tile);
+                              seen.add(row, tile);
+                            });
+      seen.done();
+    }
+  });
+}
+
+// A tile of the gradient by what entered.
+template <class T>
+void Backward<T>::make(const BackwardPlan<T>& plan, std::int64_t row, std::int64_t column,
+                       const Tile<T>& out) const {
+  const Layer& layer = plan.layer;
+  const Signal<T>& gradient = plan.gradient;
+  if (layer.kind == Layer::Kind::pool) {
+    return pool_back(layer, gradient, plan.factor, row, column, out);
+  }
+  if (layer.kind == Layer::Kind::flatten) {
+    return flatten_back(layer, gradient, plan.factor, row, column, out);
+  }
+  const bool scaled = layer.kind == Layer::Kind::map || layer.kind == Layer::Kind::join;
+  const T factor = scaled ? plan.factor : plan.weight_scale;
+  for (int i = 0; i < out.rows; ++i) {
+    const T* const from = gradient.x + (row + i) * gradient.stride + column;
+    T* const to = out.data + i * out.stride;
+    for (int j = 0; j < out.columns; ++j) to[j] = from[j] * factor;
+  }
+}
+
+// The gradient by the biases of a block of columns.
+template <class T>
+void Backward<T>::sum_biases(const BackwardPlan<T>& plan, std::int64_t block) {
+  const std::int64_t column = block * kBlockColumns;
+  const auto columns =
+      static_cast<int>(std::min<std::int64_t>(kBlockColumns, plan.layer.width() - column));
+  alignas(64) T sums[kBlockColumns];
+  const Tile<T> bias{sums, kBlockColumns, 1, columns};
+  for (std::int64_t k = 0; k < plan.rows; k += kPanelRows<T>) {
+    const std::int64_t count = std::min<std::int64_t>(kPanelRows<T>, plan.rows - k);
+    const T* const part = worker_.panel.gradient(plan, k, count, column, columns);
+    worker_.kernel.multiply(ones<T>(), part, kBlockColumns, static_cast<int>(count), k == 0,
+                            nullptr, bias);
+  }
+  Observer<T> observer(job_.wanted, plan.bias_moment_scale, worker_.histograms[2]);
+  observer.add(bias);
+  shared_.biases[worker_.member.parity()].put(block, observer.taken());
+}
+
 template <class T>
 void Backward<T>::record_parameters(const BackwardPlan<T>& plan, std::int64_t l,
-                                    std::int64_t pieces, std::size_t parity) {
-  const std::int64_t layers = worker_.layers();
-  const std::int64_t blocks = divide_up(plan.layer.width, kBlockColumns);
-  Taken weight = shared_.chunks[1][parity].merged(pieces);
-  Taken bias = shared_.biases[parity].merged(blocks);
-  for (Taken* taken : {&weight, &bias}) {
-    if (taken->moments.finite()) continue;
-    *taken = unknown();
-    worker_.out_of_range(l);
+                                    std::size_t parity) {
+  const Layer& layer = plan.layer;
+  const std::int64_t blocks = divide_up(layer.width(), kBlockColumns);
+  const auto write = [&](const Observed& to, std::int64_t place, std::int64_t of, Taken taken,
+                         int exponent) {
+    if (!taken.moments.finite()) {
+      taken = unknown();
+      worker_.out_of_range(l);
+    }
+    worker_.record(to, place, of, taken, exponent);
+  };
+  const auto at = static_cast<std::size_t>(l);
+  if (program_.weight[at] >= 0) {
+    const std::int64_t pieces = blocks * divide_up(layer.fan_in(), kProductRows);
+    write(worker_.results.weight_gradients, program_.weight[at], program_.weights,
+          shared_.chunks[1][parity].merged(pieces), plan.weight_exponent + plan.weight_unit);
   }
-  worker_.record(worker_.results.weight_gradients, l, layers, weight,
-                 plan.weight_exponent + plan.weight_unit);
-  worker_.record(worker_.results.bias_gradients, l, layers, bias,
-                 plan.bias_exponent + plan.bias_unit);
+  if (program_.bias[at] >= 0) {
+    write(worker_.results.bias_gradients, program_.bias[at], program_.biases,
+          shared_.biases[parity].merged(blocks), plan.bias_exponent + plan.bias_unit);
+  }
   worker_.control.step_done();
 }
 
-// Where the gradient by layer l's pre-activations, or by the inputs, is written down.
+// The size of the gradients that come to layer l by skips.
+template <class T>
+Size Backward<T>::beside(std::int64_t l) const {
+  Size sum;
+  for (const Skip& skip : skips_) {
+    if (skip.to == l) sum = sum + std::abs(skip.scale) * skip.gradient.size();
+  }
+  return sum;
+}
+
+template <class T>
+void Backward<T>::add_skips(std::int64_t l, int exponent, std::int64_t row, std::int64_t column,
+                            const Tile<T>& gradient) const {
+  for (const Skip& skip : skips_) {
+    if (skip.to != l) continue;
+    const Signal<T>& more = skip.gradient;
+    const T factor = static_cast<T>(std::ldexp(skip.scale, more.exponent - exponent));
+    for (int i = 0; i < gradient.rows; ++i) {
+      const T* const from = more.x + (row + i) * more.stride + column;
+      T* const to = gradient.data + i * gradient.stride;
+      for (int j = 0; j < gradient.columns; ++j) to[j] += from[j] * factor;
+    }
+  }
+}
+
+template <class T>
+void Backward<T>::give_skips(std::int64_t l) {
+  std::erase_if(skips_, [&](const Skip& skip) {
+    if (skip.to == l) forward_.room().give(skip.gradient.x);
+    return skip.to == l;
+  });
+}
+
 template <class T>
 typename Backward<T>::Place Backward<T>::place(std::int64_t l) const {
   const Results& to = worker_.results;
-  if (l < 0) return {to.input_gradients, 0, 1, worker_.layer(0).fan_in};
-  return {to.gradients, l, worker_.layers(), worker_.layer(l).width};
+  const Shape& shape = l < 0 ? worker_.layer(0).in : worker_.layer(l).out;
+  const std::int64_t rows = job_.batch * shape.positions();
+  return {l < 0 ? to.input_gradients : to.gradients,
+          l < 0 ? 0 : l,
+          l < 0 ? 1 : worker_.layers(),
+          shape,
+          rows,
+          divide_up(shape.channels, kBlockColumns),
+          divide_up(rows, kChunkRows)};
 }
 
 // Ends a step in which it was seen.
@@ -256,6 +433,38 @@ void Backward<T>::end(std::int64_t l) {
   const Place to = place(l);
   worker_.flush(to.observed, to.layer, to.layers, worker_.histograms[0]);
   worker_.member.end();
+}
+
+// From the gradient by what a layer normalized to that by what entered it.
+template <class T>
+Signal<T> Backward<T>::through(std::int64_t l, T* gradient, int exponent, int unit) {
+  const Layer& layer = worker_.layer(l);
+  const Place to = place(l);
+  const std::int64_t stride = row_stride(to.shape.channels);
+  const Signal<T> y = forward_.preactivations(l);
+  read_spread(worker_, layer, y, 0);
+  read_gradient(worker_, layer, y, {gradient, stride, 0, exponent});
+  // As much as the numbers y grew when they were normalized.
+  const int shift = exponent_of(y.rms) - exponent_of(forward_.activations(l).size());
+  const std::size_t parity = worker_.member.parity();
+  worker_.member.share(to.chunks, [&](std::int64_t chunk) {
+    for (std::int64_t block = 0; block < to.blocks; ++block) {
+      const std::int64_t column = block * kBlockColumns;
+      Observer<T> observer(job_.wanted, std::ldexp(T{1}, -unit), worker_.histograms[0]);
+      Worker<T>::each_group(Worker<T>::block_of(gradient, stride, to.shape.channels, block),
+                            to.rows, chunk, [&](std::int64_t row, const Tile<T>& tile) {
+                              const Tile<T> at_row{const_cast<T*>(y.x) + row * y.stride + column,
+                                                   y.stride, tile.rows, tile.columns};  // only read
+                              normalize_back(shared_, layer, row, column, at_row, tile,
+                                             std::ldexp(1.0, shift));
+                              observer.add(tile);
+                            });
+      shared_.chunks[0][parity].put(block * to.chunks + chunk, observer.taken());
+    }
+  });
+  end(l);
+  if (worker_.member.leaving()) return {gradient, stride, 0, exponent};
+  return look(l, gradient, exponent - y.exponent - shift, unit, parity);
 }
 
 // Writes down what was seen of it. Slopes far below 1 leave small numbers, which are brought near 1
@@ -267,7 +476,7 @@ Signal<T> Backward<T>::look(std::int64_t l, T* gradient, int exponent, int unit,
   constexpr double kSmall = 0x1p-8;
   Member& member = worker_.member;
   const Place to = place(l);
-  const std::int64_t count = divide_up(to.width, kBlockColumns) * divide_up(job_.batch, kChunkRows);
+  const std::int64_t count = to.blocks * to.chunks;
   Taken taken = shared_.chunks[0][parity].merged(count);
   for (int times = 0; times < kTimes && taken.rms() < kSmall; ++times) {
     // Squares that underflow hide how small the numbers are.
@@ -284,9 +493,9 @@ Signal<T> Backward<T>::look(std::int64_t l, T* gradient, int exponent, int unit,
     if (!taken.moments.finite()) worker_.out_of_range(to.layer);
     worker_.record(to.observed, to.layer, to.layers, taken, exponent + unit);
   }
-  const std::int64_t stride = row_stride(to.width);
+  const std::int64_t stride = row_stride(to.shape.channels);
   if (to.observed.correlation && taken.moments.finite()) {
-    const double found = worker_.correlation(gradient, stride, to.width, std::ldexp(1.0, -unit));
+    const double found = worker_.correlation(gradient, stride, to.shape, std::ldexp(1.0, -unit));
     if (member.first()) {
       to.observed.correlation[worker_.trial * to.layers + to.layer] = found;
     }
@@ -304,17 +513,17 @@ void Backward<T>::lift(const Place& to, T* gradient, int shift, int unit) {
     std::fill_n(bins, kBins, std::int64_t{0});
   }
   member.barrier();  // before any new count
-  const std::int64_t chunks = divide_up(job_.batch, kChunkRows);
   Chunks& taken = shared_.chunks[0][member.parity()];
-  member.share(divide_up(to.width, kBlockColumns), [&](std::int64_t block) {
-    const Tile<T> tile = Worker<T>::block_of(gradient, row_stride(to.width), to.width, block);
-    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+  member.share(to.blocks, [&](std::int64_t block) {
+    const Tile<T> tile =
+        Worker<T>::block_of(gradient, row_stride(to.shape.channels), to.shape.channels, block);
+    for (std::int64_t chunk = 0; chunk < to.chunks; ++chunk) {
       Observer<T> observer(job_.wanted, std::ldexp(T{1}, -unit), worker_.histograms[0]);
-      Worker<T>::each_group(tile, job_.batch, chunk, [&](std::int64_t, const Tile<T>& group) {
+      Worker<T>::each_group(tile, to.rows, chunk, [&](std::int64_t, const Tile<T>& group) {
         multiply_by(std::ldexp(T{1}, shift), group);
         observer.add(group);
       });
-      taken.put(block * chunks + chunk, observer.taken());
+      taken.put(block * to.chunks + chunk, observer.taken());
     }
   });
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "chain/forward.hpp"
 #include "chain/worker.hpp"
@@ -12,39 +13,62 @@ template <class T>
 class Backward {
  public:
   // After forward has run.
-  Backward(Worker<T>& worker, Forward<T>& forward)
-      : worker_(worker), forward_(forward), job_(worker.job), shared_(worker.shared) {}
+  Backward(Worker<T>& worker, const Program& program, Forward<T>& forward)
+      : worker_(worker),
+        program_(program),
+        forward_(forward),
+        job_(worker.job),
+        shared_(worker.shared) {}
 
   // All layers, from the last to the first.
   void run();
 
   // A trial whose way forward left the range of T has none.
-  static void record_unknown(const Worker<T>&, std::int64_t last);
+  static void record_unknown(const Worker<T>&, const Program&, std::int64_t last);
 
  private:
   struct Chunk;
   struct Rows;
+  // Where a layer's gradient is written down; -1 are the inputs.
   struct Place {
     const Observed& observed;
-    std::int64_t layer, layers, width;
+    std::int64_t layer, layers;
+    const Shape& shape;
+    std::int64_t rows, blocks, chunks;  // chunks of rows
+  };
+  // The gradient by a join's output, which goes to layer `to`, too.
+  struct Skip {
+    std::int64_t to;
+    Signal<T> gradient;
+    double scale;
   };
 
   Signal<T> cost();
   Signal<T> step(std::int64_t l, const Signal<T>& gradient);
+  void multiply(const BackwardPlan<T>&, std::int64_t l, T* out);
   void back(const BackwardPlan<T>&, std::int64_t l, T* out, std::int64_t block, std::int64_t from,
             std::int64_t to);
   void multiply_parameters(const BackwardPlan<T>&, std::int64_t block, std::int64_t group);
-  void record_parameters(const BackwardPlan<T>&, std::int64_t l, std::int64_t pieces,
-                         std::size_t parity);
+  void pass(const BackwardPlan<T>&, std::int64_t l, T* out);
+  void make(const BackwardPlan<T>&, std::int64_t row, std::int64_t column, const Tile<T>&) const;
+  void sum_biases(const BackwardPlan<T>&, std::int64_t block);
+  void record_parameters(const BackwardPlan<T>&, std::int64_t l, std::size_t parity);
+  Size beside(std::int64_t l) const;
+  void add_skips(std::int64_t l, int exponent, std::int64_t row, std::int64_t column,
+                 const Tile<T>& gradient) const;
+  void give_skips(std::int64_t l);
   Place place(std::int64_t l) const;
   void end(std::int64_t l);
+  Signal<T> through(std::int64_t l, T* gradient, int exponent, int unit);
   Signal<T> look(std::int64_t l, T* gradient, int exponent, int unit, std::size_t parity);
   void lift(const Place&, T* gradient, int shift, int unit);
 
   Worker<T>& worker_;
+  const Program& program_;
   Forward<T>& forward_;
   const Job& job_;
   Shared<T>& shared_;
+  std::vector<Skip> skips_;
 };
 
 }  // namespace varprop

@@ -17,8 +17,9 @@ CostGradient<T>::CostGradient(const Worker<T>& worker, const Signal<T>& x)
     : worker_(worker),
       cost_(*worker.job.cost),
       x_(x),
-      width_(worker.job.network.layers.back().width) {
-  const auto batch = static_cast<double>(worker.job.batch), width = static_cast<double>(width_);
+      width_(worker.job.network.layers.back().width()) {
+  const std::int64_t rows = worker.job.batch * worker.job.network.layers.back().out.positions();
+  const auto batch = static_cast<double>(rows), width = static_cast<double>(width_);
   double factor = 1;
   if (cost_.loss == Loss::mse) factor = 2 / (batch * width);
   if (cost_.loss == Loss::softmax_cross_entropy) factor = 1 / batch;

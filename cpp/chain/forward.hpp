@@ -1,11 +1,13 @@
-// The way forward through a trial: X -> phi(X W + b), layer after layer, with the moments of every
-// layer; and the way to have a layer once more.
+// The way forward through a trial, layer after layer, with the moments of every layer; and the way
+// to have a layer once more.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "chain/keep.hpp"
+#include "chain/program.hpp"
+#include "chain/room.hpp"
 #include "chain/worker.hpp"
 
 namespace varprop {
@@ -13,40 +15,53 @@ namespace varprop {
 template <class T>
 class Forward {
  public:
-  explicit Forward(Worker<T>& worker)
-      : worker_(worker),
-        job_(worker.job),
-        shared_(worker.shared),
-        keeper_(worker.job.network.layers.size(), worker.job.kept),
-        signals_(worker.job.network.layers.size()) {}
+  Forward(Worker<T>& worker, const Program& program);
 
   // All layers. True where every number stayed in the range of T and the team is still at work.
   bool run();
 
-  // What entered layer l, in one of two buffers that are free; Y of the layer before is kept.
-  Signal<T> entering(std::int64_t l, T* one, T* other);
+  // What entered layer l, where the pre-activations of the layer before are at hand or nothing of
+  // its unit is; to be given back to the room.
+  Signal<T> entering(std::int64_t l);
 
-  // Signal sizes, and what is kept: pre-activations.
-  const Signal<T>& activations(std::int64_t l) const { return signals_[at(l)]; }
-  const T* preactivations(std::int64_t l) const { return shared_.kept[at(keeper_.place(l))]; }
-  void release(std::int64_t l) { keeper_.release(l); }
+  // Computes the layers inside the unit that ends with layer l again, where they are not kept.
+  void open(std::int64_t l);
+
+  // Layer l, as far as it is kept: its size and exponent always are.
+  const Signal<T>& activations(std::int64_t l) const { return activations_[at(l + 1)]; }
+  Signal<T> preactivations(std::int64_t l) const;
+  void release(std::int64_t l);
+  Room<T>& room() { return room_; }
+
+  // From pre-activations to activations; the first number of the tile is at (row, column).
+  void finish(const Layer&, std::int64_t row, std::int64_t column, const Tile<T>& y,
+              const Tile<T>& x) const;
 
  private:
   struct Chunk;
 
   static std::size_t at(std::int64_t l) { return static_cast<std::size_t>(l); }
-  Signal<T> inputs(T* buffer);
-  Signal<T> activate(std::int64_t l, T* buffer);
-  Signal<T> step(std::int64_t l, const Signal<T>& in, T* out, bool seen);
-  void look(std::int64_t l, const Plan<T>& plan, const T* y, Signal<T>& out);
+  T* place(std::int64_t l) const;
+  void inputs();
+  void activate(std::int64_t l);
+  void step(std::int64_t l, bool seen);
+  void multiply(const Plan<T>&, T* y, T* x, bool seen);
+  void pass(const Plan<T>&, T* y, T* x, bool seen);
+  void make(const Plan<T>&, const T* biases, std::int64_t row, std::int64_t column,
+            const Tile<T>& y) const;
+  void retire(std::int64_t l);
+  void look(std::int64_t l, const Plan<T>& plan, const T* y);
   void record_slopes(std::int64_t l, const Plan<T>& plan, const std::vector<Slopes>& chunks) const;
-  static void activate_tile(const Layer&, const Tile<T>& y, const Tile<T>& x);
 
   Worker<T>& worker_;
   const Job& job_;
   Shared<T>& shared_;
-  Keeper keeper_;
-  std::vector<Signal<T>> signals_;
+  const Program& program_;
+  bool whole_;              // are all layers kept?
+  Keeper keeper_;           // else of the units that are
+  std::int64_t open_ = -1;  // and the unit of which the inner layers are at hand
+  Room<T> room_;
+  std::vector<Signal<T>> activations_, preactivations_;  // of the inputs, then of every layer
 };
 
 }  // namespace varprop

@@ -34,17 +34,17 @@ int activation_exponent(const Layer& layer, int exponent) {
 template <class T>
 constexpr int kRange = std::numeric_limits<T>::max_exponent - 8;
 
-// A product brought near 1 by a power of two that goes into its second factor, as far as that one
-// stays well inside the range of T; what is left over is a unit for the moments.
+// The exponent that brings a signal near 1, as far as the largest factor in that scale stays well
+// inside the range of T; what is left over is a unit for the moments.
 struct Fold {
-  int shift, unit;
+  int exponent, unit;
 };
 
 template <class T>
-Fold fold(double product_rms, double factor_rms) {
-  const int factor = exponent_of(factor_rms) - exponent_of(product_rms);
-  const int excess = factor - std::clamp(factor, -kRange<T> / 2, kRange<T> / 2);
-  return {-exponent_of(product_rms) - excess, -excess};
+Fold fold(const Size& signal, const Size& factor) {
+  const int near_one = exponent_of(signal), in_scale = exponent_of(factor) - near_one;
+  const int excess = in_scale - std::clamp(in_scale, -kRange<T> / 2, kRange<T> / 2);
+  return {near_one + excess, -excess};
 }
 
 template <class T>
@@ -52,30 +52,71 @@ int clamped_exponent_of(double size) {
   return std::clamp(exponent_of(size), -kRange<T>, kRange<T>);
 }
 
+// How much a layer multiplies what enters: the root mean square of its weights, or a number.
+template <class T>
+double factor_of(const Layer& layer, const Matrix<T>& matrix) {
+  if (!layer.has_weight()) return std::abs(layer.factor);
+  return matrix.numbers ? matrix.rms : layer.weight.rms;
+}
+
+// The exponent of what a normalization makes of a signal of mean square s^2: s / sqrt(s^2 + eps).
+int normalized_exponent(const Size& signal, double eps) {
+  if (signal.rms == 0 || eps == 0) return 0;
+  const int eps_exponent = exponent_of(std::sqrt(eps));
+  return std::min(0, exponent_of(signal) - eps_exponent);
+}
+
 }  // namespace
 
+int exponent_of(const Size& size) { return exponent_of(size.rms) + size.exponent; }
+
+Size operator*(double factor, const Size& size) { return {factor * size.rms, size.exponent}; }
+
+Size operator+(const Size& a, const Size& b) {
+  if (b.rms == 0) return a;
+  if (a.rms == 0) return b;
+  const int exponent = std::max(a.exponent, b.exponent);
+  return {std::hypot(std::ldexp(a.rms, a.exponent - exponent),
+                     std::ldexp(b.rms, b.exponent - exponent)),
+          exponent};
+}
+
 template <class T>
-Plan<T> make_plan(const Layer& layer, const Signal<T>& in, const Matrix<T>& matrix,
-                  std::int64_t batch, std::uint64_t trial) {
-  const double weight_rms = matrix.numbers ? matrix.rms : layer.weight.rms;
-  const double product = weight_rms * std::sqrt(static_cast<double>(layer.fan_in)) * in.rms;
-  const double predicted = std::hypot(product, std::ldexp(layer.bias.rms, -in.exponent));
-  const double predicted_true = std::ldexp(predicted, in.exponent);
+Plan<T> make_plan(const Layer& layer, const Signal<T>& in, const Signal<T>& skip,
+                  const Matrix<T>& matrix, std::int64_t batch, std::uint64_t trial) {
   Plan<T> plan{.layer = layer,
                .in = in,
+               .skip = skip,
                .matrix = matrix,
-               .blocks = divide_up(layer.width, kBlockColumns),
-               .row_chunks = divide_up(batch, kChunkRows),
-               .linear = layer.activation == 0};
-  if (layer.homogeneous) {
-    // The output may have any scale: about 1 is best. The next layer can do what is left.
-    const Fold near_one = fold<T>(predicted, weight_rms);
-    plan.exponent = in.exponent - near_one.shift;
-    plan.pre_unit = plan.act_unit = near_one.unit;
+               .rows = batch * layer.out.positions(),
+               .blocks = divide_up(layer.width(), kBlockColumns),
+               .row_chunks = divide_up(batch * layer.out.positions(), kChunkRows)};
+  if (layer.normalizes() || layer.kind == Layer::Kind::dropout) {
+    plan.exponent = plan.act_exponent = in.exponent;
+    plan.pre_unit = plan.act_unit = clamped_exponent_of<T>(in.rms);
+    if (layer.normalizes()) {
+      plan.act_exponent = normalized_exponent(in.size(), layer.factor);
+      plan.act_unit = 0;
+    }
   } else {
-    plan.pre_unit = clamped_exponent_of<T>(predicted_true);
-    plan.act_unit = std::clamp(activation_exponent<T>(layer, plan.pre_unit), -kRange<T>, kRange<T>);
-    plan.underflow = predicted > 0 && predicted_true < std::numeric_limits<T>::min();
+    const double factor = factor_of(layer, matrix);
+    const double sum = layer.has_weight() ? std::sqrt(static_cast<double>(layer.fan_in())) : 1;
+    const Size beside = std::abs(layer.skip_scale) * skip.size();
+    const Size out = sum * factor * in.size() + Size{layer.bias.rms} + beside;
+    if (layer.homogeneous) {
+      // The output may have any scale: about 1 is best. The next layer can do what is left.
+      const Fold near_one =
+          fold<T>(out, Size{factor, in.exponent} + Size{std::abs(layer.skip_scale), skip.exponent});
+      plan.exponent = near_one.exponent;
+      plan.pre_unit = plan.act_unit = near_one.unit;
+    } else {
+      const double rms = std::ldexp(out.rms, out.exponent);
+      plan.pre_unit = clamped_exponent_of<T>(rms);
+      plan.act_unit =
+          std::clamp(activation_exponent<T>(layer, plan.pre_unit), -kRange<T>, kRange<T>);
+      plan.underflow = out.rms > 0 && rms < std::numeric_limits<T>::min();
+    }
+    plan.act_exponent = plan.exponent;
   }
   plan.pre_scale = std::ldexp(T{1}, -plan.pre_unit);
   plan.act_scale = std::ldexp(T{1}, -plan.act_unit);
@@ -84,44 +125,52 @@ Plan<T> make_plan(const Layer& layer, const Signal<T>& in, const Matrix<T>& matr
   plan.bias = make_recipe<T>(layer.bias.draw, layer.bias.key, trial, -plan.exponent);
   plan.weight_scale = std::ldexp(T{1}, shift);
   plan.bias_scale = std::ldexp(T{1}, -plan.exponent);
+  plan.factor = static_cast<T>(std::ldexp(layer.factor, shift));
+  plan.skip_factor = static_cast<T>(std::ldexp(layer.skip_scale, skip.exponent - plan.exponent));
   return plan;
 }
 
 template <class T>
 BackwardPlan<T> make_backward_plan(const Layer& layer, const Signal<T>& gradient,
-                                   const Signal<T>& in, const Matrix<T>& matrix, std::int64_t batch,
-                                   std::uint64_t trial) {
-  BackwardPlan<T> plan{.layer = layer, .gradient = gradient, .in = in, .matrix = matrix};
-  const double weight_rms = matrix.numbers ? matrix.rms : layer.weight.rms;
-  const double width = static_cast<double>(layer.width), rows = static_cast<double>(batch);
-  const Fold back = fold<T>(gradient.rms * weight_rms * std::sqrt(width), weight_rms);
-  plan.weight = make_recipe<T>(layer.weight.draw, layer.weight.key, trial, back.shift);
-  plan.weight_scale = std::ldexp(T{1}, back.shift);
-  plan.exponent = gradient.exponent - back.shift;
+                                   const Signal<T>& in, const Matrix<T>& matrix, const Size& beside,
+                                   std::int64_t batch, std::uint64_t trial) {
+  const std::int64_t rows = batch * layer.out.positions();
+  BackwardPlan<T> plan{
+      .layer = layer, .gradient = gradient, .in = in, .matrix = matrix, .rows = rows};
+  const double factor = factor_of(layer, matrix);
+  const double terms = static_cast<double>(layer.window.positions() * layer.width()) /
+                       static_cast<double>(layer.groups);
+  const double sum = layer.has_weight() ? std::sqrt(terms) : 1;
+  const Fold back = fold<T>(sum * factor * gradient.size() + beside, {factor, gradient.exponent});
+  const int shift = gradient.exponent - back.exponent;
+  plan.weight = make_recipe<T>(layer.weight.draw, layer.weight.key, trial, shift);
+  plan.weight_scale = std::ldexp(T{1}, shift);
+  plan.factor = static_cast<T>(std::ldexp(layer.factor, shift));
+  plan.exponent = back.exponent;
   plan.unit = back.unit;
   plan.scale = std::ldexp(T{1}, -plan.unit);
 
-  const double sum = gradient.rms * std::sqrt(rows);
-  const Fold aside = fold<T>(sum * in.rms, gradient.rms);
-  plan.panel_scale = std::ldexp(T{1}, aside.shift);
+  const double column = gradient.rms * std::sqrt(static_cast<double>(rows));
+  const Fold aside = fold<T>({column * in.rms, 0}, {gradient.rms, 0});
+  plan.panel_scale = std::ldexp(T{1}, -aside.exponent);
   plan.weight_unit = aside.unit;
-  plan.bias_unit = clamped_exponent_of<T>(std::ldexp(sum, aside.shift));
+  plan.bias_unit = clamped_exponent_of<T>(std::ldexp(column, -aside.exponent));
   plan.weight_moment_scale = std::ldexp(T{1}, -plan.weight_unit);
   plan.bias_moment_scale = std::ldexp(T{1}, -plan.bias_unit);
-  plan.bias_exponent = gradient.exponent - aside.shift;
+  plan.bias_exponent = gradient.exponent + aside.exponent;
   plan.weight_exponent = plan.bias_exponent + in.exponent;
   return plan;
 }
 
-template Plan<float> make_plan(const Layer&, const Signal<float>&, const Matrix<float>&,
-                               std::int64_t, std::uint64_t);
-template Plan<double> make_plan(const Layer&, const Signal<double>&, const Matrix<double>&,
-                                std::int64_t, std::uint64_t);
+template Plan<float> make_plan(const Layer&, const Signal<float>&, const Signal<float>&,
+                               const Matrix<float>&, std::int64_t, std::uint64_t);
+template Plan<double> make_plan(const Layer&, const Signal<double>&, const Signal<double>&,
+                                const Matrix<double>&, std::int64_t, std::uint64_t);
 template BackwardPlan<float> make_backward_plan(const Layer&, const Signal<float>&,
                                                 const Signal<float>&, const Matrix<float>&,
-                                                std::int64_t, std::uint64_t);
+                                                const Size&, std::int64_t, std::uint64_t);
 template BackwardPlan<double> make_backward_plan(const Layer&, const Signal<double>&,
                                                  const Signal<double>&, const Matrix<double>&,
-                                                 std::int64_t, std::uint64_t);
+                                                 const Size&, std::int64_t, std::uint64_t);
 
 }  // namespace varprop

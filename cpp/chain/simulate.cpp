@@ -18,72 +18,77 @@ namespace varprop {
 namespace {
 
 // How much of everything one team needs.
-struct Size {
-  std::size_t numbers = 0, blocks = 0, chunks = 0, rows;
-  std::size_t signals = 2, kept = 0;
+struct Needs {
+  std::size_t numbers = 0, blocks = 0, chunks = 0, rows = 0, units = 0;
+  std::size_t signals, kept = 0, batch;
   bool powers, slopes, correlation;
 
-  explicit Size(const Job& job)
-      : rows(static_cast<std::size_t>(job.batch)),
+  Needs(const Job& job, const Program& program)
+      : signals(static_cast<std::size_t>((job.cost ? 3 : 2) + program.aside)),
+        batch(static_cast<std::size_t>(job.batch)),
         powers(job.wanted.powers),
         slopes(job.wanted.saturation.has_value()),
         correlation(job.wanted.correlation || job.wanted.gradient_correlation) {
-    const std::int64_t row_chunks = divide_up(job.batch, kChunkRows);
     const auto grow = [](std::size_t& size, std::int64_t to) {
       size = std::max(size, static_cast<std::size_t>(to));
     };
     for (const Layer& layer : job.network.layers) {
-      for (const std::int64_t width : {layer.fan_in, layer.width}) {
-        grow(numbers, job.batch * row_stride(width));
-        grow(blocks, divide_up(width, kBlockColumns));
+      for (const Shape& shape : {layer.in, layer.out}) {
+        const std::int64_t count = job.batch * shape.positions();
+        const std::int64_t across = divide_up(shape.channels, kBlockColumns);
+        grow(numbers, count * row_stride(shape.channels));
+        grow(blocks, across);
+        grow(chunks, divide_up(count, kChunkRows) * across);
+        if (layer.normalizes()) grow(units, std::max(count, shape.channels));
       }
-      if (job.cost) {
-        grow(chunks, divide_up(layer.width, kBlockColumns) * divide_up(layer.fan_in, kProductRows));
+      if (job.cost && layer.has_weight()) {
+        grow(chunks,
+             divide_up(layer.width(), kBlockColumns) * divide_up(layer.fan_in(), kProductRows));
       }
     }
-    grow(chunks, row_chunks * static_cast<std::int64_t>(blocks));
-    if (job.cost) {
-      signals = 3;
-      kept = static_cast<std::size_t>(job.kept);
-    }
+    if (job.cost) kept = static_cast<std::size_t>(job.kept);
     if (job.wanted.correlation) ++signals;  // pre-activations looked at
   }
 
   std::size_t bytes(std::size_t of_number) const {
     return (signals + kept) * numbers * of_number +
            2 * (Chunks::bytes(2 * chunks + blocks, powers) + chunks * slopes * sizeof(Slopes)) +
-           (correlation ? (rows + blocks) * sizeof(double) : 0);
+           ((correlation ? batch + blocks : 0) + 4 * units) * sizeof(double);
   }
 };
 
 template <class T>
-Shared<T> make_shared(const Job& job, const Size& size) {
+Shared<T> make_shared(const Job& job, const Needs& size) {
   Shared<T> shared;
   shared.memory = Buffer<T>((size.signals + size.kept) * size.numbers);
   T* next = shared.memory.get();
   const auto take = [&] { return std::exchange(next, next + size.numbers); };
-  shared.work[0] = take();
-  shared.work[1] = take();
-  shared.work[2] = job.cost ? take() : nullptr;
   shared.aside = job.wanted.correlation ? take() : nullptr;
-  for (std::size_t i = 0; i < size.kept; ++i) shared.kept.push_back(take());
+  while (shared.work.size() + job.wanted.correlation < size.signals) shared.work.push_back(take());
+  while (shared.kept.size() < size.kept) shared.kept.push_back(take());
   for (int parity = 0; parity < 2; ++parity) {
     for (auto& chunks : shared.chunks) chunks[parity] = Chunks(size.chunks, size.powers);
     shared.biases[parity] = Chunks(size.blocks, size.powers);
     if (size.slopes) shared.slopes[parity].resize(size.chunks);
   }
   if (size.correlation) {
-    shared.norms.resize(size.rows);
+    shared.norms.resize(size.batch);
     shared.parts.resize(size.blocks);
+  }
+  for (auto* of_units : {&shared.centre, &shared.factor, &shared.mean, &shared.along}) {
+    of_units->resize(size.units);
   }
   return shared;
 }
 
 Schedule schedule(const Job& job) {
+  constexpr double kPassTerms = 10;  // what a number costs without a product
   double largest = 0, all = 0;
   for (const Layer& layer : job.network.layers) {
-    const double work = static_cast<double>(job.batch) * static_cast<double>(layer.fan_in) *
-                        static_cast<double>(layer.width);
+    const double terms =
+        layer.kind == Layer::Kind::dense ? static_cast<double>(layer.fan_in()) : kPassTerms;
+    const double work = terms * static_cast<double>(job.batch * layer.out.positions()) *
+                        static_cast<double>(layer.width());
     largest = std::max(largest, work);
     all += work;
   }
@@ -92,16 +97,16 @@ Schedule schedule(const Job& job) {
 
 // One trial; false where the team has left.
 template <class T>
-bool run(Worker<T>& worker, std::int64_t trial) {
+bool run(Worker<T>& worker, const Program& program, std::int64_t trial) {
   worker.trial = trial;
   if (worker.member.first()) worker.results.out_of_range[trial] = -1;
-  Forward<T> forward(worker);
+  Forward<T> forward(worker, program);
   const bool whole = forward.run();
   if (worker.job.cost && !worker.member.leaving()) {
     if (whole) {
-      Backward<T>(worker, forward).run();
+      Backward<T>(worker, program, forward).run();
     } else {
-      Backward<T>::record_unknown(worker, worker.layers() - 1);
+      Backward<T>::record_unknown(worker, program, worker.layers() - 1);
     }
   }
   return !worker.member.leaving();
@@ -113,7 +118,7 @@ template <class T>
 std::int64_t working_memory(const Job& job) {
   const Schedule plan = schedule(job);
   return static_cast<std::int64_t>(static_cast<std::size_t>(plan.teams()) *
-                                       Size(job).bytes(sizeof(T)) +
+                                       Needs(job, Program(job.network)).bytes(sizeof(T)) +
                                    static_cast<std::size_t>(plan.threads) * sizeof(Panel<T>));
 }
 
@@ -123,11 +128,13 @@ void simulate(const Job& job, Host& host, const Results& results) {
   const Schedule plan = schedule(job);
   const auto layers = static_cast<std::int64_t>(job.network.layers.size());
   Control control(host, job.trials * layers * (job.cost ? 2 : 1));
-  const Size size(job);
+  const Program program(job.network);
+  const Needs size(job, program);
   std::vector<Shared<T>> shared;
   for (int team = 0; team < plan.teams(); ++team) shared.push_back(make_shared<T>(job, size));
   std::vector<Team> teams(static_cast<std::size_t>(plan.threads) + 1);
-  const auto panels = std::make_unique<Panel<T>[]>(static_cast<std::size_t>(plan.threads));
+  const auto panels =
+      std::make_unique_for_overwrite<Panel<T>[]>(static_cast<std::size_t>(plan.threads));
 #pragma omp parallel num_threads(plan.threads) if (plan.threads > 1)
   {
 #ifdef _OPENMP
@@ -141,13 +148,13 @@ void simulate(const Job& job, Host& host, const Results& results) {
       Worker<T> worker{job, host, results, control, shared[own], panels[own], member};
 #pragma omp for schedule(dynamic)
       for (std::int64_t trial = 0; trial < plan.alone; ++trial) {
-        if (!control.stopped()) run(worker, trial);
+        if (!control.stopped()) run(worker, program, trial);
       }
     }
     Member member(teams.back(), control, thread, threads, thread == 0);
     Worker<T> worker{job, host, results, control, shared[0], panels[own], member};
     for (std::int64_t trial = plan.alone; trial < job.trials; ++trial) {
-      if (!run(worker, trial)) break;
+      if (!run(worker, program, trial)) break;
     }
   }
   control.rethrow();

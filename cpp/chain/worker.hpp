@@ -23,15 +23,16 @@ namespace varprop {
 template <class T>
 struct Shared {
   Buffer<T> memory;      // of all signals
-  T* work[3];            // those that come and go
+  std::vector<T*> work;  // those that come and go
   T* aside;              // pre-activations that are not kept, but looked at
   std::vector<T*> kept;  // pre-activations
-  T* weights[2];         // of this layer and the next, where a team draws them together
   Chunks chunks[2][2];   // of up to two signals, by the step's parity
   std::vector<Slopes> slopes[2];
   Chunks biases[2];
-  std::vector<double> norms, parts;  // of correlations: of rows, and sums of blocks
-  std::int64_t alive = 0;            // rows that are not zero
+  std::vector<double> norms, parts;    // of correlations: of examples, and sums of blocks
+  std::int64_t alive = 0;              // examples that are not zero
+  std::vector<double> centre, factor;  // of rows or columns that are normalized ...
+  std::vector<double> mean, along;     // ... and of the gradient that comes back to them
   Formed formed;
 };
 
@@ -68,12 +69,13 @@ struct Worker {
     return {static_cast<const T*>(shared.formed.numbers.get()), shared.formed.rms};
   }
 
-  // Chunks [from, to) of the rows of X M + bias in one block of columns. `get(k, rows)` returns
-  // rows of M; what `see(chunk)` returns is shown the groups of rows that share their sums, as soon
-  // as the chunk is whole: add(row, tile), then done().
-  template <class Get, class See>
-  void multiply(const View<T>& x, std::int64_t depth, const T* bias, const Tile<T>& out,
-                std::int64_t rows, std::int64_t from, std::int64_t to, Get get, See see) {
+  // Chunks [from, to) of the rows of X M + bias in one block of columns. `left(row, rows, k,
+  // count)` returns a part of X, `get(k, rows)` rows of M; what `see(chunk)` returns is shown the
+  // groups of rows that share their sums, as soon as the chunk is whole: add(row, tile), then
+  // done().
+  template <class Left, class Get, class See>
+  void multiply(Left left, std::int64_t depth, const T* bias, const Tile<T>& out, std::int64_t rows,
+                std::int64_t from, std::int64_t to, Get get, See see) {
     // Panels of even height, in whole groups of the generator's rows.
     const std::int64_t panels = divide_up(depth, kPanelRows<T>);
     const std::int64_t height = divide_up(divide_up(depth, panels), 4) * 4;
@@ -85,15 +87,24 @@ struct Worker {
         if (c % kPollChunks == 0) member.poll();
         const std::int64_t row = c * kChunkRows;
         const Tile<T> tile = rows_of(out, row, std::min<std::int64_t>(kChunkRows, rows - row));
-        const T* const first = x.data + row * x.row_stride + k * x.column_stride;
-        kernel.multiply({first, x.row_stride, x.column_stride}, m, kBlockColumns,
-                        static_cast<int>(part), k == 0, bias, tile);
+        kernel.multiply(left(row, tile.rows, k, part), m, kBlockColumns, static_cast<int>(part),
+                        k == 0, bias, tile);
         if (k + part < depth) continue;
         auto seen = see(c);
         each_group(out, rows, c, [&](std::int64_t i, const Tile<T>& group) { seen.add(i, group); });
         seen.done();
       }
     }
+  }
+
+  // A part of what a layer multiplies: rows of a signal, or of an image's patches.
+  View<T> left(const Layer& layer, const Groups& groups, bool back, const Signal<T>& from,
+               std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t count) const {
+    if (layer.kind == Layer::Kind::dense) {
+      return {from.x + row * from.stride + k, from.stride, 1};
+    }
+    gather(layer, groups, back, from, row, rows, k, count, panel.patches(), count);
+    return {panel.patches(), count, 1};
   }
 
   // Rows row, row + 1, ... of a tile.
@@ -161,15 +172,19 @@ struct Worker {
     }
   }
 
-  // Mean cosine of the angle between two rows of the batch, those of zeros left out.
-  double correlation(const T* x, std::int64_t stride, std::int64_t width, double scale) {
+  // Mean cosine of the angle between two examples of the batch, those of zeros left out. An example
+  // is as many rows of x as it has positions.
+  double correlation(const T* x, std::int64_t stride, const Shape& shape, double scale) {
+    const std::int64_t positions = shape.positions(), width = shape.channels;
     member.share(divide_up(job.batch, kChunkRows), [&](std::int64_t chunk) {
       const std::int64_t end = std::min(job.batch, (chunk + 1) * kChunkRows);
       for (std::int64_t i = chunk * kChunkRows; i < end; ++i) {
         double squares[kLanes] = {};
-        for (std::int64_t j = 0; j < width; ++j) {
-          const double number = static_cast<double>(x[i * stride + j]) * scale;
-          squares[j % kLanes] += number * number;
+        for (std::int64_t row = i * positions; row < (i + 1) * positions; ++row) {
+          for (std::int64_t j = 0; j < width; ++j) {
+            const double number = static_cast<double>(x[row * stride + j]) * scale;
+            squares[j % kLanes] += number * number;
+          }
         }
         const double norm = std::sqrt(total(squares));
         shared.norms[static_cast<std::size_t>(i)] = norm > 0 ? scale / norm : 0;
@@ -181,13 +196,18 @@ struct Worker {
     member.share(blocks, [&](std::int64_t block) {
       const std::int64_t column = block * kBlockColumns;
       const std::int64_t columns = std::min<std::int64_t>(kBlockColumns, width - column);
-      double sums[kBlockColumns] = {}, squares = 0;
-      for (std::int64_t i = 0; i < job.batch; ++i) {
-        const double factor = shared.norms[static_cast<std::size_t>(i)];
-        const T* const row = x + i * stride + column;
-        for (std::int64_t j = 0; j < columns; ++j) sums[j] += static_cast<double>(row[j]) * factor;
+      double squares = 0;
+      for (std::int64_t position = 0; position < positions; ++position) {
+        double sums[kBlockColumns] = {};
+        for (std::int64_t i = 0; i < job.batch; ++i) {
+          const double factor = shared.norms[static_cast<std::size_t>(i)];
+          const T* const row = x + (i * positions + position) * stride + column;
+          for (std::int64_t j = 0; j < columns; ++j) {
+            sums[j] += static_cast<double>(row[j]) * factor;
+          }
+        }
+        for (std::int64_t j = 0; j < columns; ++j) squares += sums[j] * sums[j];
       }
-      for (std::int64_t j = 0; j < columns; ++j) squares += sums[j] * sums[j];
       shared.parts[static_cast<std::size_t>(block)] = squares;
       if (block == 0)
         shared.alive = std::count_if(shared.norms.begin(), shared.norms.end(), positive);

@@ -31,7 +31,24 @@ from varprop.initializers import (
     fans,
     gain,
 )
-from varprop.network import Dense, Network, mlp
+from varprop.layers import (
+    Activation,
+    AvgPool2d,
+    BatchNorm,
+    Bias,
+    Conv2d,
+    Dense,
+    Dropout,
+    Elementwise,
+    Flatten,
+    GlobalAvgPool,
+    Layer,
+    LayerNorm,
+    Residual,
+    RMSNorm,
+    Scale,
+)
+from varprop.network import Network, mlp
 from varprop.run import Run, UnhealthySignal, Verdict
 
 if TYPE_CHECKING:
@@ -39,19 +56,33 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STREAM_VERSION",
+    "Activation",
     "ActivationFunction",
+    "AvgPool2d",
+    "BatchNorm",
+    "Bias",
     "Constant",
+    "Conv2d",
     "DeltaOrthogonal",
     "Dense",
     "Dirac",
+    "Dropout",
+    "Elementwise",
+    "Flatten",
+    "GlobalAvgPool",
     "Identity",
     "Jacobian",
     "Law",
+    "Layer",
+    "LayerNorm",
     "Moments",
     "Network",
     "Normal",
     "Orthogonal",
+    "RMSNorm",
+    "Residual",
     "Run",
+    "Scale",
     "Sparse",
     "TruncatedNormal",
     "UnhealthySignal",

@@ -241,7 +241,7 @@ def _run(record: Any) -> Run:
     if loss is not None:
         _loss.check(network, loss)
     precision = record.get("precision")
-    inputs = _inputs(record["inputs"], network.inputs)
+    inputs = _inputs(record["inputs"], network.input_shape)
     batch = inputs if isinstance(inputs, int) else len(inputs)
     return Run(
         network,
@@ -255,7 +255,7 @@ def _run(record: Any) -> Run:
             signal: _observed(
                 record[signal],
                 keys(statistics, signal),
-                (trials, 1 if signal == "input_gradients" else len(network.layers)),
+                (trials, len(network.names(signal))),
             )
             for signal in (SIGNALS if loss else SIGNALS[:2])
         },
@@ -266,11 +266,12 @@ def _run(record: Any) -> Run:
     )
 
 
-def _inputs(value: Any, features: int) -> int | NDArray[Any]:
+def _inputs(value: Any, shape: tuple[int, ...]) -> int | NDArray[Any]:
     if not isinstance(value, np.ndarray):
         return integer("inputs", value, least=1)
-    if value.ndim != 2 or value.shape[1] != features or not len(value):
-        raise ValueError(f"inputs must have shape (batch, {features}), got {value.shape}")
+    if value.shape[1:] != shape or not len(value):
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"inputs must have shape (batch, {wanted}), got {value.shape}")
     return value
 
 
@@ -292,6 +293,8 @@ def _observed(record: dict[str, Any], keys: Iterable[str], shape: tuple[int, int
         if isinstance(value, list):
             value = np.array(_number(value, int if whole else float), dtype)
         wanted = {"count": shape[1:], "histogram": (*shape, BINS)}.get(key, shape)
+        if value.shape == shape and 0 in shape:  # of no layer JSON does not say how many bins
+            value = value.reshape(wanted)
         if value.dtype != dtype or value.shape != wanted:
             raise ValueError(f"{key} must be {dtype} {wanted}, got {value.dtype} {value.shape}")
         least, most = _RANGES.get(key, (-np.inf, np.inf))

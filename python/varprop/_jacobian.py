@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from varprop import _memory, _singular, _spec
+from varprop import _memory, _singular, _spec, activations
 from varprop._extras import require
 from varprop._progress import progress_bar
 from varprop._simulate import check_ranges, checked_inputs
@@ -109,6 +110,7 @@ def jacobian(
     """
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Network, got {type(net).__name__}")
+    _check_dense(net)
     for argument, value, names in (("layers", layers, LAYERS), ("method", method, METHODS)):
         if value not in names:
             raise _spec.unknown(argument, value, names)
@@ -123,11 +125,11 @@ def jacobian(
     given = None if isinstance(inputs, (int, np.integer)) else checked_inputs(net, inputs, kind)
     batch = _spec.integer("inputs", inputs, least=1) if given is None else len(given)
     check_ranges(net, kind)
-    stretches = {"end_to_end": range(len(net.layers))}
+    stretches = {"end_to_end": range(len(net.steps))}
     if layers == "all":
         stretches = {name: range(i, i + 1) for i, name in enumerate(net.layer_names)}
     narrow = {
-        name: min(net.shapes[stretch[0]][0], net.shapes[stretch[-1]][1])
+        name: min(net.shapes[stretch[0]][0], net.shapes[stretch[-1]][-1])
         for name, stretch in stretches.items()
     }
     ends = (1, 1)
@@ -154,7 +156,7 @@ def jacobian(
     with progress_bar(progress) as report, np.errstate(all="ignore"):
         for trial in range(first_trial, first_trial + trials):
             draw = _Draws(net, seed, trial, kind)
-            x = draw("input", Normal(), (batch, net.inputs)) if given is None else given
+            x = draw("input", Normal(), (batch, *net.input_shape)) if given is None else given
             slopes = _slopes(net, x.astype(np.float64), draw)
             for name, stretch in stretches.items():
                 chunk = 1 if method == "extreme" else max(1, STACKED // sizes[name])
@@ -179,6 +181,15 @@ def jacobian(
     )
 
 
+def _check_dense(net: Network) -> None:
+    """Raise the error of a network that is not a chain of dense layers."""
+    for step in net.steps:
+        if step.kind != "dense":
+            raise ValueError(f"jacobian takes dense layers only, got {step.name!r} ({step.kind})")
+    if len(net.input_shape) > 1:
+        raise ValueError(f"jacobian takes inputs of shape (features,), got {net.input_shape}")
+
+
 class _Draws:
     """The tensors of one trial, in float64; weights are kept as long as there is room."""
 
@@ -197,8 +208,9 @@ class _Draws:
         """Return the weights of a layer, shape (fan_in, width)."""
         if layer in self.kept:
             return self.kept[layer]
-        name, law = self.net.layer_names[layer], self.net.layers[layer].weight
-        matrix = self(f"{name}.weight", law, self.net.shapes[layer])
+        step = self.net.steps[layer]
+        law, shape = step.layer.parameters(step.input_shape)["weight"]
+        matrix = self(f"{step.name}.weight", law, shape)
         if matrix.nbytes <= self.room:
             self.kept[layer] = matrix
             self.room -= matrix.nbytes
@@ -206,8 +218,9 @@ class _Draws:
 
     def bias(self, layer: int) -> Array | None:
         """Return the biases of a layer, None where it has none."""
-        name, law = self.net.layer_names[layer], self.net.layers[layer].bias
-        return None if law is None else self(f"{name}.bias", law, self.net.shapes[layer][1:])
+        step = self.net.steps[layer]
+        law, shape = step.layer.parameters(step.input_shape).get("bias", (None, ()))
+        return None if law is None else self(f"{step.name}.bias", law, shape)
 
 
 def _slopes(net: Network, x: Array, draw: _Draws) -> list[Array]:
@@ -216,19 +229,20 @@ def _slopes(net: Network, x: Array, draw: _Draws) -> list[Array]:
     The rows of X have powers of two of their own, until an activation needs to know their size.
     """
     slopes, exponent = [], np.zeros((len(x), 1), np.int64)
-    for position, layer in enumerate(net.layers):
+    for position, step in enumerate(net.steps):
+        phi = step.activation or activations.resolve("linear")
         power = np.frexp(np.abs(x).max(axis=1, keepdims=True))[1]
         x, exponent = np.ldexp(x, -power), exponent + power
         y = x @ draw.weight(position)
         bias = draw.bias(position)
         if bias is not None:
             y += np.ldexp(bias, -exponent)
-        if not layer.activation.homogeneous:
+        if not phi.homogeneous:
             y, exponent = np.ldexp(y, exponent), np.zeros_like(exponent)
-        slope = layer.activation.derivative(y)
+        slope = phi.derivative(y)
         slope[~np.isfinite(y).all(axis=1)] = np.nan
         slopes.append(slope)
-        x = layer.activation.value(y)
+        x = phi.value(y)
     return slopes
 
 
@@ -265,8 +279,8 @@ def _check_size(
                 f"method 'svd' takes up to {LARGEST} singular values, "
                 f"that of {name} has {values}: {others}"
             )
-    matrices = [8 * fan_in * width for fan_in, width in net.shapes]
-    widths = sum(width for _, width in net.shapes)
+    matrices = [8 * math.prod(shape) for shape in net.shapes]
+    widths = sum(shape[-1] for shape in net.shapes)
     size = (
         min(_room(), sum(matrices)) + 2 * max(matrices) + max(walked, min(batch * walked, STACKED))
     )

@@ -24,10 +24,16 @@ def check(net: Network, loss: str) -> str:
     """Return the loss, or raise the error that says why it does not fit the network."""
     if loss not in TENSORS:
         raise _spec.unknown("loss", loss, TENSORS)
-    last = net.layers[-1].activation
-    if loss == "bce" and last.name != "sigmoid":
-        raise ValueError(f"loss 'bce' needs a sigmoid as the last activation, got {str(last)!r}")
-    if loss == "softmax_cross_entropy" and net.shapes[-1][1] < 2:
+    last, shape = net.steps[-1], net.output_shape
+    if loss == "bce" and (last.activation is None or last.activation.name != "sigmoid"):
+        found = repr(str(last.activation)) if last.activation else f"layer {last.name!r}"
+        raise ValueError(f"loss 'bce' needs a sigmoid as the last activation, got {found}")
+    if loss == "softmax_cross_entropy" and len(shape) > 1:
+        raise ValueError(
+            f"loss {loss!r} needs outputs of shape (width,), got {shape}: "
+            "Flatten() or GlobalAvgPool() makes one of an image"
+        )
+    if loss == "softmax_cross_entropy" and shape[0] < 2:
         raise ValueError(f"loss {loss!r} needs at least 2 outputs, got 1")
     return loss
 
@@ -38,19 +44,18 @@ def check_targets(
     """Return given targets as the core reads them: labels as int64, all others in the dtype."""
     if targets is None:
         return None
-    width = net.shapes[-1][1]
     if loss == "gaussian":
         raise ValueError("targets must be None for loss 'gaussian', which compares with none")
     given = np.asarray(targets)
     if given.dtype.kind not in "biuf":
         raise TypeError(f"targets must hold real numbers, got dtype {given.dtype}")
     labels = loss == "softmax_cross_entropy"
-    shapes = [(batch,), (batch, width)] if labels else [(batch, width)]
+    shapes = [(batch,)] * labels + [(batch, *net.output_shape)]
     if given.shape not in shapes:
         wanted = " or ".join(map(str, shapes))
         raise ValueError(f"targets must have shape {wanted} for loss {loss!r}, got {given.shape}")
     if given.ndim == 1:
-        return _labels(given, width)
+        return _labels(given, net.output_shape[0])
     with np.errstate(over="ignore"):
         cast = np.array(given, dtype=dtype, order="C")
     if not np.isfinite(cast).all():
@@ -80,10 +85,11 @@ def drawn(
     def draw(law: str, shape: tuple[int, ...]) -> NDArray[Any]:
         return weights(shape, law, seed=seed, name=TENSORS[loss], trial=trial, dtype=dtype)
 
-    width = net.shapes[-1][1]
+    shape = (batch, *net.output_shape)
     if loss in ("gaussian", "mse"):
-        return draw("normal", (batch, width))
+        return draw("normal", shape)
     if loss == "bce":
-        return (draw("uniform(-1, 1)", (batch, width)) > 0).astype(dtype)
+        return (draw("uniform(-1, 1)", shape) > 0).astype(dtype)
+    _, width = shape
     share = (draw("uniform(-1, 1)", (batch,)).astype(np.float64) + 1) / 2
     return np.minimum((share * width).astype(np.int64), width - 1)

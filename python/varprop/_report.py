@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from html import escape
 from itertools import groupby
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from varprop._catalogue import threshold
+from varprop._layer import written
 from varprop._spec import integer
+from varprop.layers import Elementwise
 
 if TYPE_CHECKING:
     from varprop._statistics import Statistics
@@ -136,12 +138,17 @@ def _there(run: Run, digits: int) -> list[Column]:
 
 
 def _there_and_back(run: Run, digits: int) -> list[Column]:
+    weights = run.weight_gradients
     return [
         Column("activation", "var", _spreads(run.activations, 2, digits)),
         *_saturated(run),
         *_typical("activation", "log10", run.activations),
         *_typical("gradient", "log10", run.gradients),
-        *_typical("weight gradient", "log10", run.weight_gradients),
+        *(
+            _typical("weight gradient", "log10", weights, names=run.layer_names)
+            if weights.layer_names
+            else []
+        ),
     ]
 
 
@@ -150,15 +157,30 @@ def _saturated(run: Run) -> list[Column]:
     return [Column("activation", "sat.", _fixed(run.activations.saturation))] if has else []
 
 
-def _typical(group: str, title: str, statistics: Statistics, most: int = 5) -> list[Column]:
-    """Return the mean of the trials' logarithms and, for more than one, half its interval."""
+def _typical(
+    group: str,
+    title: str,
+    statistics: Statistics,
+    most: int = 5,
+    names: Sequence[str] | None = None,
+) -> list[Column]:
+    """Return the mean of the trials' logarithms and, for more than one, half its interval.
+
+    Of the layers `names` those that the statistics do not have are empty.
+    """
     logarithms = statistics.per_trial.log10_second_moment
     with np.errstate(invalid="ignore"):
         columns = [Column(group, title, _fixed(logarithms.mean(axis=0), most))]
     if len(logarithms) > 1:
         low, high = statistics.interval("log10_second_moment")
         columns.append(Column(group, "+- 95%", _fixed((high - low) / 2, most)))
-    return columns
+    if names is None or tuple(names) == statistics.layer_names:
+        return columns
+    filled = (dict(zip(statistics.layer_names, c.cells, strict=True)) for c in columns)
+    return [
+        column._replace(cells=[cells.get(name, "") for name in names])
+        for column, cells in zip(columns, filled, strict=True)
+    ]
 
 
 def shown(layers: int, every: int | None) -> list[int | None]:
@@ -211,22 +233,32 @@ def _fixed(values: NDArray[Any], most: int = 8) -> list[str]:
 
 def _settings(run: Run) -> tuple[list[str], list[str]]:
     """Return the network and the conditions in phrases."""
-    network, layers = run.network, run.network.layers
-    widths = _chain((layer.width for layer in layers), " -> ")
-    biases = _chain("none" if layer.bias is None else layer.bias for layer in layers)
+    steps, shape = run.network.steps, written(run.network.input_shape)
+    kinds = [step.kind for step in steps]
+    count = "1 layer" if len(kinds) == 1 else f"{len(kinds)} layers"
+    outputs = [written(step.output_shape) for step in steps]
+    if set(kinds) == {"dense"}:
+        layers = count.replace("layer", "dense layer")
+    else:
+        counts = (f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+        layers = f"{count} ({', '.join(counts)})"
+        outputs = [size for size, _ in groupby(outputs)]  # 8 x 8 x 3 x 5 would be no shape
+    parts: dict[str, list[object]] = {
+        "": [step.activation for step in steps if step.activation is not None],
+        "weight ": [step.law("weight") for step in steps if step.weight_shape],
+        "bias ": [step.law("bias") or "none" for step in steps if step.bias_shape],
+    }
     inputs = "standard normal" if run.given_inputs is None else "given"
     last = run.first_trial + run.trials - 1
     which = f" ({run.first_trial} to {last})" if run.first_trial else ""
     return (
         [
-            f"{len(layers)} dense layer{'s' if len(layers) > 1 else ''}",
-            f"{network.inputs} -> {widths}",
-            _chain(layer.activation for layer in layers),
-            f"weight {_chain(layer.weight for layer in layers)}",
-            f"bias {biases}",
+            layers,
+            f"{shape} -> {_chain(outputs, ' -> ')}",
+            *(f"{part}{_chain(values)}" for part, values in parts.items() if values),
         ],
         [
-            f"inputs {run.batch} x {network.inputs} {inputs}",
+            f"inputs {run.batch} x {shape} {inputs}",
             f"{run.trials} trial{'s' if run.trials > 1 else ''}{which}",
             f"seed {run.seed}",
             run.dtype,
@@ -254,7 +286,22 @@ def _foot(run: Run) -> list[list[str]]:
         notes.append([f"log10: of the mean square{typical}"])
     if "saturation" in run.activations.observed:
         notes.append([f"sat.: share with |phi'| < {threshold(run.statistics):g}"])
-    return [*notes, *(phrases for phrases in (_out_of_range(run), _short(run)) if phrases)]
+    more = (_differences(run), _out_of_range(run), _short(run))
+    return [*notes, *(phrases for phrases in more if phrases)]
+
+
+def _differences(run: Run) -> list[str]:
+    """Return which functions of a user's have slopes that are differences, where slopes count."""
+    sloped = "gradients" in run.observed or "saturation" in run.activations.observed
+    names = [
+        step.name
+        for step in run.network.steps
+        if isinstance(step.layer, Elementwise) and step.layer.derivative is None
+    ]
+    if not sloped or not names:
+        return []
+    more = [f"and {len(names) - 3} more"] if len(names) > 3 else []
+    return [f"slopes by central differences: {names[0]}", *names[1:3], *more]
 
 
 def _out_of_range(run: Run) -> list[str]:

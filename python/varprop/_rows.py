@@ -1,4 +1,4 @@
-"""Rows of inputs from a file: .npy, .npz or .csv."""
+"""Inputs from a file: rows, or images, from .npy and .npz; rows from .csv."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ READ = (".npy", ".npz", ".csv")
 
 
 def read(path: Path) -> NDArray[Any]:
-    """Read a (batch, features) array."""
+    """Read a (batch, features) or (batch, height, width, channels) array."""
     suffix = path.suffix.lower()
     if suffix not in READ:
         raise ValueError(f"--input must end in {', '.join(READ)}, got {str(path)!r}")
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     array = _read_csv(path) if suffix == ".csv" else _load(path)
-    if array.ndim != 2 or not array.size:
-        raise ValueError(f"{path} must hold a (batch, features) array, got shape {array.shape}")
+    if array.ndim not in (2, 4) or not array.size:
+        shapes = "(batch, features)"
+        shapes += " or (batch, height, width, channels)" if suffix != ".csv" else ""
+        raise ValueError(f"{path} must hold a {shapes} array, got shape {array.shape}")
     return array
 
 

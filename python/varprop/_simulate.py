@@ -163,7 +163,7 @@ def simulate(
         )
         results = _results_size(net, collected, number, backward)
         what = f"a run of {batch} rows and {number} trial{'s' * (number > 1)}"
-        by_trial, kept = _plan(core, len(net.layers), backward, results, bound, what)
+        by_trial, kept = _plan(core, len(net.steps), backward, results, bound, what)
         observed = core.run(by_trial, kept, report, _former(net, seed, kind))
         return Run(
             net,
@@ -236,6 +236,7 @@ def _plan(
 ) -> tuple[bool, int]:
     """Return whether trials run side by side, and how many layers are kept for the way back."""
     most = layers if backward else 0
+    fewest = core.fewest_kept if backward else 0
     if bound is None and core.memory(True, most) + results < _memory.SMALL:
         return True, most
     limit = _memory.available() if bound is None else bound
@@ -246,33 +247,36 @@ def _plan(
     for by_trial in (True, False):
         if core.memory(by_trial, most) <= room:
             return by_trial, most
-        least = core.memory(by_trial, 1)
+        least = core.memory(by_trial, fewest)
         if backward and least <= room:
-            kept = min(most, 1 + (room - least) // max(1, core.memory(by_trial, 2) - least))
-            if kept >= min(most, _FEW_KEPT) or not by_trial:
+            one = max(1, core.memory(by_trial, fewest + 1) - least)
+            kept = min(most, fewest + (room - least) // one)
+            if kept >= min(most, fewest + _FEW_KEPT) or not by_trial:
                 return by_trial, kept
-    needed = 10 * (core.memory(False, min(most, 1)) + results) // 9 + 1
+    needed = 10 * (core.memory(False, fewest) + results) // 9 + 1
     if bound is not None:
         # From the root of 2 L places, no layer is computed more than three times.
-        few = min(most, math.isqrt(2 * layers) + 1)
+        few = min(most, fewest + math.isqrt(2 * layers))
         better = _memory.readable(10 * (core.memory(False, few) + results) // 9)
         raise ValueError(
             f"memory must be at least {needed} bytes for {what}, got {_memory.readable(bound)}"
             + f"; from {better} on it costs little time" * backward
         )
     _memory.require(needed, what)
-    return False, min(most, 1)
+    return False, fewest
 
 
 def _former(net: Network, seed: int, kind: str) -> Callable[[int, int], tuple[NDArray[Any], float]]:
     """Return what forms the weights of a layer whose law is formed whole."""
 
     def form(layer: int, trial: int) -> tuple[NDArray[Any], float]:
+        step = net.steps[layer]
+        law, shape = step.layer.parameters(step.input_shape)["weight"]
         matrix = weights(
-            net.shapes[layer],
-            net.layers[layer].weight,
+            shape,
+            law,
             seed=seed,
-            name=f"{net.layer_names[layer]}.weight",
+            name=f"{step.name}.weight",
             trial=trial,
             dtype=kind,
             threads=1,
@@ -298,13 +302,10 @@ def check_ranges(net: Network, kind: str) -> None:
     """Raise the error of a law whose numbers are zeros or infinities in the dtype."""
     if all(in_range(size, kind) for size in net.parameter_range):
         return
-    for operation, layer in zip(net.operations, net.layers, strict=True):
-        for part in ("weight", "bias"):
+    for operation, step in zip(net.operations, net.steps, strict=True):
+        for part, (law, _) in step.layer.parameters(step.input_shape).items():
             if not in_range(getattr(operation, part).rms, kind):
-                law = getattr(layer, part)
-                raise ValueError(
-                    f"layer {layer.name!r}: {part} {law} is out of the range of {kind}"
-                )
+                raise ValueError(f"layer {step.name!r}: {part} {law} is out of the range of {kind}")
 
 
 def _check_statistics(collected: tuple[str, ...], batch: int, backward: bool) -> None:
@@ -332,15 +333,16 @@ def checked_inputs(net: Network, inputs: ArrayLike, kind: str) -> NDArray[Any]:
     data = np.asarray(inputs)
     if data.dtype.kind not in "biuf":
         raise TypeError(f"inputs must hold real numbers, got dtype {data.dtype}")
-    if data.ndim != 2 or data.shape[1] != net.inputs or not len(data):
-        raise ValueError(f"inputs must have shape (batch, {net.inputs}), got {data.shape}")
+    if data.shape[1:] != net.input_shape or not data.size:
+        shape = ", ".join(map(str, net.input_shape))
+        raise ValueError(f"inputs must have shape (batch, {shape}), got {data.shape}")
     with np.errstate(over="ignore"):
         cast = np.array(data, dtype=kind, order="C")  # the run keeps it, whatever becomes of data
     finite = np.isfinite(cast)
     if not finite.all():
-        row, column = (int(i) for i in np.argwhere(~finite)[0])
-        where = f"row {row}, column {column}"
-        raise ValueError(f"inputs must be finite in {kind}, got {data[row, column]} at {where}")
+        row, *place = (int(i) for i in np.argwhere(~finite)[0])
+        where = f"row {row}, column {', '.join(map(str, place))}"
+        raise ValueError(f"inputs must be finite in {kind}, got {data[(row, *place)]} at {where}")
     cast.flags.writeable = False
     return cast
 
@@ -353,16 +355,23 @@ def _results_size(net: Network, collected: tuple[str, ...], trials: int, backwar
         for signal in signals
         for key in _catalogue.keys(collected, signal)
     )
-    return 8 * trials * len(net.layers) * numbers
+    return 8 * trials * len(net.steps) * numbers
 
 
 def _counted(net: Network, batch: int, observed: dict[str, Any]) -> dict[str, Observed]:
     """Add to each signal how many numbers a trial has of it."""
-    widths = np.array([width for _, width in net.shapes], dtype=np.int64)
+    widths = np.array([math.prod(step.output_shape) for step in net.steps], dtype=np.int64)
+    weights, biases = (
+        np.array([math.prod(shape) for shape in shapes if shape], dtype=np.int64)
+        for shapes in (
+            (step.weight_shape for step in net.steps),
+            (step.bias_shape for step in net.steps),
+        )
+    )
     counts = {
-        "weight_gradients": np.array([fan_in * width for fan_in, width in net.shapes]),
-        "bias_gradients": widths,
-        "input_gradients": np.array([batch * net.inputs]),
+        "weight_gradients": weights,
+        "bias_gradients": biases,
+        "input_gradients": np.array([batch * math.prod(net.input_shape)]),
     }
     return {
         signal: {"count": counts.get(signal, batch * widths), **observed[signal]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -205,14 +206,21 @@ class Statistics(Fields):
     observed : dict of ndarray
         The :data:`Observed` of every trial.
 
+    layer_names : iterable of str
+        Names of the layers.
+
     Attributes
     ----------
+    layer_names : tuple of str
+        Names of the layers that have this signal, one for each number of an array: those of
+        gradients by weights are fewer than those of activations where some have no weights.
     per_trial : Fields
         The same statistics of each trial alone: arrays of shape (trials, layers).
     """
 
-    def __init__(self, observed: Observed) -> None:
+    def __init__(self, observed: Observed, layer_names: Iterable[str] = ()) -> None:
         super().__init__(_pool(observed))
+        self.layer_names = tuple(layer_names)
         self.per_trial = Fields(observed)
 
     def __repr__(self) -> str:

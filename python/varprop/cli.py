@@ -64,13 +64,23 @@ def _trials(text: str) -> int | Literal["auto"]:
     return int(text)
 
 
+File = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="NET.TOML",
+        show_default="dense layers, as the options say",
+        help="A network's file, as Network.to_toml writes it.",
+    ),
+]
+
+
 def _batch(default: int) -> Any:
     return typer.Option(min=1, show_default=str(default), help="Rows of standard normals instead.")
 
 
 Data = Annotated[
     Path | None,
-    typer.Option("--input", metavar="FILE", help="Rows of inputs: .npy, .npz or .csv."),
+    typer.Option("--input", metavar="FILE", help="Inputs: .npy, .npz or .csv."),
 ]
 Depth = Annotated[
     int | None, typer.Option(min=1, show_default=str(DEPTH), help="Number of layers.")
@@ -130,6 +140,8 @@ def start(
 
 @app.command()
 def simulate(
+    ctx: typer.Context,
+    file: File = None,
     data: Data = None,
     batch: Annotated[int | None, _batch(BATCH)] = None,
     depth: Depth = None,
@@ -173,11 +185,17 @@ def simulate(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Save the run: .json or .npz.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the network and its size, and stop.")
+    ] = False,
 ) -> None:
     """Push a batch through a random network and report how its variance travels."""
     _check_targets(plot, output)
     inputs = _inputs(data, batch, BATCH)
-    net = _network(inputs, depth, width, sizes, activation, last, weight, bias)
+    net = _network(ctx, file, inputs, depth, width, sizes, activation, last, weight, bias)
+    if dry_run:
+        typer.echo(net.summary(inputs if isinstance(inputs, int) else len(inputs)))
+        return
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an interval still too wide: the report says so
@@ -204,6 +222,8 @@ def simulate(
 
 @app.command()
 def jacobian(
+    ctx: typer.Context,
+    file: File = None,
     data: Data = None,
     batch: Annotated[int | None, _batch(1)] = None,
     depth: Depth = None,
@@ -232,7 +252,7 @@ def jacobian(
     if plot is not None and method != "svd":
         raise typer.BadParameter("--plot needs --method svd")
     inputs = _inputs(data, batch, 1)
-    net = _network(inputs, depth, width, sizes, activation, last, weight, bias)
+    net = _network(ctx, file, inputs, depth, width, sizes, activation, last, weight, bias)
     began = time.perf_counter()
     found = vp.jacobian(
         net,
@@ -311,6 +331,8 @@ def _inputs(data: Path | None, batch: int | None, rows: int) -> int | NDArray[An
 
 
 def _network(
+    ctx: typer.Context,
+    file: Path | None,
     inputs: int | NDArray[Any],
     depth: int | None,
     width: int | None,
@@ -320,12 +342,22 @@ def _network(
     weight: str,
     bias: str,
 ) -> vp.Network:
+    if file is not None:
+        if file.suffix.lower() != ".toml":
+            raise typer.BadParameter(f"NET.TOML must end in .toml, got {str(file)!r}")
+        for option in ("depth", "width", "sizes", "activation", "last", "weight", "bias"):
+            source = ctx.get_parameter_source(option)
+            if source is not None and source.name == "COMMANDLINE":
+                raise typer.BadParameter(f"give a file or --{option}, not both")
+        return vp.Network.from_toml(file)
     if sizes is not None and (depth is not None or width is not None):
         raise typer.BadParameter("give --sizes or --depth and --width, not both")
     if sizes is not None:
         layers = _integers(sizes, "--sizes")
     else:
         _memory.require(2000 * (depth or DEPTH), f"a network of {depth} layers")
+        if not isinstance(inputs, int) and inputs.ndim > 2:
+            raise typer.BadParameter(f"give a NET.TOML for inputs of shape {inputs.shape}")
         features = (width or WIDTH) if isinstance(inputs, int) else inputs.shape[1]
         layers = [features, *([width or WIDTH] * (depth or DEPTH))]
     biases = None if bias == "none" else bias

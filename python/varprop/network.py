@@ -5,123 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, pairwise
-from typing import Any, Literal, NamedTuple
+from itertools import groupby
+from math import prod
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from varprop import _spec, activations, initializers
-from varprop._draw import Draw
+from varprop import _compile, _layer, _spec, layers
+from varprop._compile import Operation, Parameter, Step, root_mean_square
+from varprop._layer import LawLike, Layer, Shape
 from varprop.activations import ActivationFunction
-from varprop.initializers import Given, Law
+from varprop.initializers import Given
+from varprop.layers import Dense
 
-__all__ = ["Dense", "Network", "mlp"]
+if TYPE_CHECKING:
+    from varprop._summary import Summary
 
-LawLike = str | Law | ArrayLike
-
-
-class Parameter(NamedTuple):
-    """A tensor of weights or biases, compiled.
-
-    ========== ===============================================
-    ``absent`` zeros, or no such tensor
-    ``drawn``  number by number from `draw`
-    ``given``  an array
-    ``formed`` by the law, whole, anew in each trial
-    ========== ===============================================
-
-    `rms` is the root mean square of its numbers, where that is known before they are formed.
-    """
-
-    source: Literal["absent", "drawn", "given", "formed"]
-    draw: Draw
-    rms: float
-
-
-class Operation(NamedTuple):
-    """One layer, compiled: what the core does."""
-
-    fan_in: int
-    width: int
-    weight: Parameter
-    bias: Parameter
-    activation: int
-    parameter: float
-    homogeneous: bool
-
-
-def _size(value: object, argument: str) -> int:
-    """Return a width as an int, or say what is wrong with it."""
-    size = _spec.integer(argument, value, least=1)
-    if size >= 2**31:
-        raise ValueError(f"{argument} must be under 2**31, got {size}")
-    return size
-
-
-@dataclass(frozen=True, init=False, slots=True)
-class Dense:
-    """A fully connected layer: ``phi(X W + b)`` with W of shape (fan_in, width).
-
-    Parameters
-    ----------
-    width : int
-        Number of units.
-    activation : str or ActivationFunction
-        A name such as ``"tanh"`` or ``"leaky_relu(slope=0.2)"``.
-    weight : str, Law or array
-        Law of the weights, or the weights themselves, shape (fan_in, width).
-    bias : str, Law, array or None
-        Law of the biases, shape (width,); None for a layer without.
-    name : str, optional
-        Unique in its network; by default dense1, dense2, ... in order of execution.
-
-    Examples
-    --------
-    >>> Dense(10, "tanh", weight="glorot_uniform").activation.name
-    'tanh'
-    """
-
-    width: int
-    activation: ActivationFunction
-    weight: Law
-    bias: Law | None
-    name: str | None
-
-    def __init__(
-        self,
-        width: int,
-        activation: str | ActivationFunction = "linear",
-        weight: LawLike = "lecun_normal",
-        bias: LawLike | None = "zeros",
-        name: str | None = None,
-    ) -> None:
-        if name is not None and (not str(name).strip() or "." in name):
-            raise ValueError(f"name must be a non-empty string without dots, got {name!r}")
-        law = None if bias is None else initializers.resolve(bias, "bias")
-        for field, value in (
-            ("width", _size(width, "width")),
-            ("activation", activations.resolve(activation)),
-            ("weight", initializers.resolve(weight, "weight")),
-            ("bias", law),
-            ("name", name),
-        ):
-            object.__setattr__(self, field, value)
-
-    def renamed(self, name: str) -> Dense:
-        """Return the same layer under another name."""
-        return Dense(self.width, self.activation, self.weight, self.bias, name)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the layer as plain values; given arrays stay arrays."""
-        return {
-            "kind": "dense",
-            "name": self.name,
-            "width": self.width,
-            "activation": str(self.activation),
-            "weight": initializers.to_value(self.weight),
-            "bias": None if self.bias is None else initializers.to_value(self.bias),
-        }
+__all__ = [
+    "Dense",
+    "Network",
+    "Operation",
+    "Parameter",
+    "Step",
+    "mlp",
+    "root_mean_square",
+]
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -130,91 +39,106 @@ class Network:
 
     Parameters
     ----------
-    inputs : int
-        Number of input features.
-    layers : iterable of Dense
-        In order of execution.
+    inputs : int or (int, int, int)
+        Number of input features; or height, width and channels of an image.
+    layers : iterable of Layer
+        In order of execution: :class:`Dense`, :class:`Conv2d`, :class:`Residual` ...
 
     Raises
     ------
     ValueError
-        A law does not take its layer's shape, or two layers have one name.
+        A layer does not fit what enters it, a law does not take its tensor's shape, or two layers
+        have one name; the layer is named.
 
     Examples
     --------
     >>> net = Network(64, [Dense(1000, "tanh", weight="glorot_uniform"), Dense(10)])
     >>> net.layer_names, net.shapes
     (('dense1', 'dense2'), ((64, 1000), (1000, 10)))
+    >>> from varprop import Conv2d, Flatten, LayerNorm, Residual
+    >>> block = Residual([LayerNorm(), Conv2d(16, 3, activation="relu"), Conv2d(16, 3)])
+    >>> Network((8, 8, 3), [Conv2d(16, 3), block, Flatten(), Dense(10)]).layer_names[1:4]
+    ('residual1.layernorm1', 'residual1.conv1', 'residual1.conv2')
     """
 
-    inputs: int
-    layers: tuple[Dense, ...]
+    inputs: int | tuple[int, int, int]
+    layers: tuple[Layer, ...]
 
-    def __init__(self, inputs: int, layers: Iterable[Dense]) -> None:
-        if not isinstance(layers, Iterable):
-            raise TypeError(f"layers must be a list of layers, got {layers!r}")
-        layers = tuple(layers)
-        for position, layer in enumerate(layers):
-            if not isinstance(layer, Dense):
-                raise TypeError(f"layers[{position}] must be a Dense layer, got {layer!r}")
-        if not layers:
-            raise ValueError("layers must not be empty")
-        named = tuple(
-            layer if layer.name else layer.renamed(f"dense{position}")
-            for position, layer in enumerate(layers, start=1)
-        )
-        object.__setattr__(self, "inputs", _size(inputs, "inputs"))
-        object.__setattr__(self, "layers", named)
-        names = self.layer_names
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"layer names must be unique, got {twice!r} more than once")
-        for layer, shape in zip(named, self.shapes, strict=True):
-            try:
-                layer.weight.compile(shape)
-                if layer.bias is not None:
-                    layer.bias.compile(shape[1:])
-            except ValueError as error:
-                raise ValueError(f"layer {layer.name!r}: {error}") from None
+    def __init__(self, inputs: int | Sequence[int], layers: Iterable[Layer]) -> None:
+        object.__setattr__(self, "layers", _layer.named("layers", layers))
+        object.__setattr__(self, "inputs", _checked_inputs(inputs))
+        _ = self.steps  # or the error of a layer that does not fit
 
     def __repr__(self) -> str:
+        inputs, outputs = map(_layer.written, (self.input_shape, self.output_shape))
+        kinds = [step.kind for step in self.steps]
+        if set(kinds) != {"dense"}:
+            counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+            return f"<Network: {len(kinds)} layers, {inputs} -> {outputs}: {counts}>"
         widths = " -> ".join(
             f"{width} x {count}" if count > 1 else str(width)
-            for width, same in groupby(layer.width for layer in self.layers)
+            for width, same in groupby(step.output_shape[-1] for step in self.steps)
             for count in [len(list(same))]
         )
-        return f"<Network: {len(self.layers)} dense layers, {self.inputs} -> {widths}>"
+        return f"<Network: {len(kinds)} dense layers, {inputs} -> {widths}>"
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """All layers in order of execution: those of a residual's branch, then the residual."""
+        return _compile.steps(self.layers, self.input_shape)
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of one example: (features,) or (height, width, channels)."""
+        return (self.inputs,) if isinstance(self.inputs, int) else self.inputs
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of one example's last activations."""
+        return self.steps[-1].output_shape
 
     @cached_property
     def layer_names(self) -> tuple[str, ...]:
-        """Names of the layers, in order of execution."""
-        return tuple(str(layer.name) for layer in self.layers)
+        """Names of all layers, in order of execution, nested ones joined by dots."""
+        return tuple(step.name for step in self.steps)
 
     @cached_property
-    def shapes(self) -> tuple[tuple[int, int], ...]:
-        """Shapes (fan_in, fan_out) of the weight matrices."""
-        widths = (self.inputs, *(layer.width for layer in self.layers))
-        return tuple(pairwise(widths))
+    def weight_names(self) -> tuple[str, ...]:
+        """Names of the layers that have weights."""
+        return tuple(step.name for step in self.steps if step.weight_shape is not None)
+
+    @cached_property
+    def bias_names(self) -> tuple[str, ...]:
+        """Names of the layers that add biases, where they are None too."""
+        return tuple(step.name for step in self.steps if step.bias_shape is not None)
+
+    def names(self, signal: str) -> tuple[str, ...]:
+        """Return the names of the layers that a signal of a run has: "weight_gradients" ..."""
+        few = {
+            "weight_gradients": self.weight_names,
+            "bias_gradients": self.bias_names,
+            "input_gradients": ("input",),
+        }
+        return few.get(signal, self.layer_names)
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Shapes of the weights, of those layers that have some.
+
+        (fan_in, fan_out) of dense layers; (height, width, in / groups, out) of convolutions.
+        """
+        shapes = (step.weight_shape for step in self.steps)
+        return tuple(shape for shape in shapes if shape is not None)
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
         """The network as a flat list of what to do."""
-        return tuple(
-            Operation(
-                *shape,
-                _compile(layer.weight, shape),
-                _compile(layer.bias, shape[1:]),
-                activations.NAMES.index(layer.activation.name),
-                layer.activation.parameter,
-                layer.activation.homogeneous,
-            )
-            for layer, shape in zip(self.layers, self.shapes, strict=True)
-        )
+        return tuple(_compile.operation(step) for step in self.steps)
 
     @cached_property
     def given(self) -> dict[int, NDArray[Any]]:
         """The weights and biases that are given, by their positions in `parameter_names`."""
-        laws = (law for layer in self.layers for law in (layer.weight, layer.bias))
+        laws = [law for step in self.steps for law in (step.law("weight"), step.law("bias"))]
         return {i: law.array for i, law in enumerate(laws) if isinstance(law, Given)}
 
     @cached_property
@@ -225,54 +149,118 @@ class Network:
 
     @cached_property
     def parameter_names(self) -> tuple[str, ...]:
-        """Names of the weights and biases, two a layer: the names under which they are drawn."""
-        return tuple(f"{name}.{part}" for name in self.layer_names for part in ("weight", "bias"))
+        """Names under which weights and biases are drawn, two a layer, whether it has them or not.
+
+        Dropout draws its mask in the place of weights.
+        """
+        return tuple(
+            f"{step.name}.{part}"
+            for step in self.steps
+            for part in ("mask" if step.kind == "dropout" else "weight", "bias")
+        )
 
     def index(self, layer: str | int) -> int:
-        """Return the position of a layer given by name or position."""
+        """Return the position of a layer, among all, given by name or position."""
         if isinstance(layer, str):
             if layer not in self.layer_names:
                 raise _spec.unknown("layer", layer, self.layer_names)
             return self.layer_names.index(layer)
-        position = _spec.integer("layer", layer, least=-len(self.layers))
-        if position >= len(self.layers):
-            raise ValueError(f"layer must be under {len(self.layers)}, got {position}")
-        return position % len(self.layers)
+        position = _spec.integer("layer", layer, least=-len(self.steps))
+        if position >= len(self.steps):
+            raise ValueError(f"layer must be under {len(self.steps)}, got {position}")
+        return position % len(self.steps)
+
+    def summary(self, batch: int = 1) -> Summary:
+        """Return layers, shapes, laws, parameters and FLOPs; printed, they are a table.
+
+        Parameters
+        ----------
+        batch : int
+            Number of examples of which the FLOPs are.
+
+        Examples
+        --------
+        >>> Network(64, [Dense(1000, "tanh"), Dense(10)]).summary().parameters
+        75010
+        """
+        from varprop import _summary
+
+        return _summary.summarize(self, batch)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the network as plain values; given arrays stay arrays."""
-        return {"inputs": self.inputs, "layers": [layer.to_dict() for layer in self.layers]}
+        """Return the network as plain values; given arrays stay arrays.
+
+        Raises
+        ------
+        ValueError
+            A layer is :class:`Elementwise`: a function is no plain value.
+        """
+        for step in self.steps:
+            if step.kind == "elementwise":
+                raise ValueError(f"layer {step.name!r} holds a function, which a file cannot")
+        inputs = self.inputs if isinstance(self.inputs, int) else list(self.inputs)
+        return {"inputs": inputs, "layers": [layer.to_dict() for layer in self.layers]}
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Network:
         """Return the network that :meth:`to_dict` described."""
-        layers = []
-        for entry in description["layers"]:
-            fields = dict(entry)
-            if fields.pop("kind", "dense") != "dense":
-                raise ValueError(f"layer kind must be 'dense', got {entry['kind']!r}")
-            layers.append(Dense(**fields))
-        return cls(description["inputs"], layers)
+        return cls(description["inputs"], layers.all_from_dict(description["layers"], "layers"))
+
+    @classmethod
+    def from_toml(cls, path: str | PathLike[str]) -> Network:
+        """Read a network from a file of TOML, up to 10 MB; :meth:`to_toml` writes it.
+
+        ``inputs = 784`` or ``inputs = [64, 96, 3]``, then for each layer a table ``[[layers]]``:
+        its ``kind`` ("dense", "conv", "residual" ...: names of layers by default, without number),
+        and the arguments of its constructor. The branch of a residual is ``[[layers.layers]]``.
+
+        Raises
+        ------
+        ValueError
+            The file is not TOML, or what is wrong with the network, by its key:
+            ``layers[2].width must be an integer >= 1, got 0``.
+        """
+        from varprop import _toml
+
+        return _toml.load(path)
+
+    def to_toml(self, path: str | PathLike[str] | None = None) -> str:
+        """Return the network as TOML, and write it to a file where one is named.
+
+        Raises
+        ------
+        ValueError
+            A layer has given weights, or a function of Python's: a file of TOML is for people.
+
+        Examples
+        --------
+        >>> print(mlp([784, 10], "tanh").to_toml())
+        inputs = 784
+        <BLANKLINE>
+        [[layers]]
+        kind = "dense"
+        width = 10
+        activation = "tanh"
+        weight = "lecun_normal"
+        bias = "zeros"
+        <BLANKLINE>
+        """
+        from varprop import _toml
+
+        return _toml.save(self, path)
 
 
-def _compile(law: Law | None, shape: tuple[int, ...]) -> Parameter:
-    nothing = Draw("constant", 0.0)
-    draw = nothing if law is None else law.compile(shape)
-    if draw == nothing:
-        return Parameter("absent", nothing, 0.0)
-    if draw is not None:
-        return Parameter("drawn", draw, draw.rms)
-    if isinstance(law, Given):
-        return Parameter("given", nothing, root_mean_square(law.array))
-    return Parameter("formed", nothing, 0.0)
-
-
-def root_mean_square(values: NDArray[Any]) -> float:
-    """Return the root mean square of numbers up to the ends of their range."""
-    largest = float(np.max(np.abs(values)))
-    if largest == 0.0:
-        return 0.0
-    return largest * float(np.sqrt(np.mean(np.square(values / largest, dtype=np.float64))))
+def _checked_inputs(inputs: object) -> int | tuple[int, ...]:
+    if not isinstance(inputs, (tuple, list)):
+        return _layer.size("inputs", inputs)
+    if len(inputs) != 3:
+        raise ValueError(
+            f"inputs must be an integer or (height, width, channels), got {inputs!r:.80}"
+        )
+    shape = tuple(_layer.size(f"inputs[{axis}]", number) for axis, number in enumerate(inputs))
+    if prod(shape) >= 2**31:
+        raise ValueError(f"inputs must be under 2**31 numbers, got {_layer.written(shape)}")
+    return shape
 
 
 def mlp(
@@ -311,7 +299,7 @@ def mlp(
     if output_activation is not None:
         kinds[-1] = output_activation
     layers = [
-        Dense(_size(width, f"sizes[{position}]"), kind, weight, bias)
+        Dense(_layer.size(f"sizes[{position}]", width), kind, weight, bias)
         for position, (width, kind) in enumerate(zip(sizes[1:], kinds, strict=True), start=1)
     ]
-    return Network(_size(sizes[0], "sizes[0]"), layers)
+    return Network(_layer.size("sizes[0]", sizes[0]), layers)

@@ -17,7 +17,7 @@ from varprop._spec import integer
 from varprop._statistics import Observed, Statistics, average, common_exponent
 from varprop._verdict import UnhealthySignal, Verdict
 from varprop.initializers import Law, Normal
-from varprop.network import Network
+from varprop.network import Network, Step
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,9 +36,10 @@ class Run:
     network : Network
         What was simulated.
     batch : int
-        Number of rows of the inputs.
+        Number of examples among the inputs.
     given_inputs : ndarray or None
-        The inputs, shape (batch, features), where they were given, not drawn.
+        The inputs, shape (batch, features) or (batch, height, width, channels), where they were
+        given, not drawn.
     seed : int
         Seed of all draws.
     trials, first_trial : int
@@ -107,22 +108,26 @@ class Run:
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """Names of the layers, in order of execution."""
+        """Names of the layers, in order of execution, nested ones joined by dots."""
         return self.network.layer_names
 
     @cached_property
     def preactivations(self) -> Statistics:
-        """Statistics of X W + b, layer by layer."""
-        return Statistics(self.observed["preactivations"])
+        """Statistics of X W + b, layer by layer.
+
+        Of activations, normalizations and dropout as layers of their own, of what enters them; of
+        the others, of what leaves them.
+        """
+        return Statistics(self.observed["preactivations"], self.layer_names)
 
     @cached_property
     def activations(self) -> Statistics:
-        """Statistics of phi(X W + b), layer by layer."""
-        return Statistics(self.observed["activations"])
+        """Statistics of phi(X W + b), layer by layer: of what leaves a layer."""
+        return Statistics(self.observed["activations"], self.layer_names)
 
     @cached_property
     def gradients(self) -> Statistics:
-        """Statistics of the cost's gradient by X W + b, first layer to last.
+        """Statistics of the cost's gradient by the pre-activations, first layer to last.
 
         Glorot and Bengio's (2010) back-propagated gradient; as the others, it needs a simulation
         with ``backward=True``.
@@ -131,12 +136,18 @@ class Run:
 
     @cached_property
     def weight_gradients(self) -> Statistics:
-        """Statistics of the cost's gradient by W, layer by layer, summed over the batch."""
+        """Statistics of the cost's gradient by W, summed over the batch.
+
+        Of the layers that have weights: ``weight_gradients.layer_names``.
+        """
         return self._back("weight_gradients")
 
     @cached_property
     def bias_gradients(self) -> Statistics:
-        """Statistics of the cost's gradient by b (zeros where there is none), layer by layer."""
+        """Statistics of the cost's gradient by b (zeros where there is none).
+
+        Of the layers that add biases: ``bias_gradients.layer_names``.
+        """
         return self._back("bias_gradients")
 
     @cached_property
@@ -147,7 +158,7 @@ class Run:
     def _back(self, signal: str) -> Statistics:
         if signal not in self.observed:
             raise ValueError("not collected: simulate with backward=True")
-        return Statistics(self.observed[signal])
+        return Statistics(self.observed[signal], self.network.names(signal))
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -190,33 +201,56 @@ class Run:
             )
 
     def weights(self, layer: str | int, trial: int | None = None) -> NDArray[Any]:
-        """Return the weights of a layer, shape (fan_in, fan_out), exactly as they were used.
+        """Return the weights of a layer, exactly as they were used.
 
         Parameters
         ----------
         layer : str or int
-            Name or position of the layer.
+            Name or position of the layer: ``"residual1.dense1"``.
         trial : int, optional
             One of the run's trials, by default the first.
+
+        Returns
+        -------
+        ndarray
+            Shape (fan_in, fan_out); of a convolution (height, width, channels in / groups, out).
+
+        Raises
+        ------
+        ValueError
+            The layer has no weights.
         """
-        position = self.network.index(layer)
-        law, shape = self.network.layers[position].weight, self.network.shapes[position]
-        return self._draw(f"{self.layer_names[position]}.weight", law, shape, self._trial(trial))
+        step = self._step(layer, "weights", self.network.weight_names)
+        law, shape = step.layer.parameters(step.input_shape)["weight"]
+        return self._draw(f"{step.name}.weight", law, shape, self._trial(trial))
 
     def bias(self, layer: str | int, trial: int | None = None) -> NDArray[Any] | None:
-        """Return the biases of a layer, shape (fan_out,), exactly as used; None if it has none."""
-        position, trial = self.network.index(layer), self._trial(trial)
-        law, shape = self.network.layers[position].bias, self.network.shapes[position][1:]
-        if law is None:
+        """Return the biases of a layer, shape (fan_out,), exactly as used; None where they are.
+
+        Raises
+        ------
+        ValueError
+            The layer is of a kind that has no biases.
+        """
+        step, trial = self._step(layer, "biases", self.network.bias_names), self._trial(trial)
+        parameters = step.layer.parameters(step.input_shape)
+        if "bias" not in parameters:
             return None
-        return self._draw(f"{self.layer_names[position]}.bias", law, shape, trial)
+        return self._draw(f"{step.name}.bias", *parameters["bias"], trial)
+
+    def _step(self, layer: str | int, what: str, names: tuple[str, ...]) -> Step:
+        step = self.network.steps[self.network.index(layer)]
+        if step.name not in names:
+            have = f"{', '.join(names) or 'no layers'} have some"
+            raise ValueError(f"layer {step.name!r} ({step.kind}) has no {what}: {have}")
+        return step
 
     def inputs(self, trial: int | None = None) -> NDArray[Any]:
-        """Return the inputs, shape (batch, features), exactly as they were used."""
+        """Return the inputs exactly as they were used: (batch, features), or a batch of images."""
         trial = self._trial(trial)
         if self.given_inputs is not None:
             return self.given_inputs
-        return self._draw("input", Normal(), (self.batch, self.network.inputs), trial)
+        return self._draw("input", Normal(), (self.batch, *self.network.input_shape), trial)
 
     def cotangent(self, trial: int | None = None) -> NDArray[Any]:
         """Return the gradient of the cost by the last activations that loss="gaussian" drew."""
@@ -228,7 +262,7 @@ class Run:
         Returns
         -------
         ndarray
-            Shape (batch, width) of the last layer; labels of softmax_cross_entropy, shape (batch,).
+            Shape of the last activations; labels of softmax_cross_entropy, shape (batch,).
         """
         return self._compared(trial, "mse", "softmax_cross_entropy", "bce")
 
@@ -321,16 +355,18 @@ class Run:
         """Return the settings and the pooled statistics as plain Python values.
 
         Given arrays (inputs, weights, targets) stay arrays. The trials' own values are in
-        ``per_trial`` and in what :meth:`save` writes.
+        ``per_trial`` and in what :meth:`save` writes. Signals of fewer layers than "layer_names"
+        have their own.
         """
-        return {
-            **self.settings(),
-            "layer_names": list(self.layer_names),
-            **{
-                signal: {field: values.tolist() for field, values in self._fields(signal).items()}
-                for signal in self.observed
-            },
-        }
+        record = self.settings() | {"layer_names": list(self.layer_names)}
+        for signal in self.observed:
+            names = self.network.names(signal)
+            few = signal != "input_gradients" and names != self.layer_names
+            record[signal] = {
+                **({"layer_names": list(names)} if few else {}),
+                **{field: values.tolist() for field, values in self._fields(signal).items()},
+            }
+        return record
 
     def to_dataframe(self) -> DataFrame:
         """Return the pooled statistics as a table, one row for each signal of each layer.
@@ -341,9 +377,10 @@ class Run:
         """
         pandas = require("pandas", "dataframe")
         frames = [
-            pandas.DataFrame({"layer": layers, "signal": signal, **self._fields(signal)})
+            pandas.DataFrame(
+                {"layer": self.network.names(signal), "signal": signal, **self._fields(signal)}
+            )
             for signal in self.observed
-            for layers in [("input",) if signal == "input_gradients" else self.layer_names]
         ]
         frame: DataFrame = pandas.concat(frames, ignore_index=True)
         return frame

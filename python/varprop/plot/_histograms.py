@@ -44,7 +44,7 @@ def histograms(run: Run, signal: Signal, figure: Figure | None) -> Figure:
     for one, (of, statistics) in zip(axes, panels.items(), strict=True):
         bounds = [_UNBOUNDED] * len(chosen)
         if of == "activation":
-            bounds = [_bounds(run.network.layers[layer].activation) for layer in chosen]
+            bounds = [_bounds(run.network.steps[layer].activation) for layer in chosen]
         _densities(one, statistics, chosen, bounds, of)
     labels = names(run)
     for line, layer in zip(axes[0].lines, chosen, strict=True):
@@ -53,8 +53,10 @@ def histograms(run: Run, signal: Signal, figure: Figure | None) -> Figure:
     return figure
 
 
-def _bounds(phi: ActivationFunction) -> tuple[float, float]:
+def _bounds(phi: ActivationFunction | None) -> tuple[float, float]:
     """Return between which numbers the activations lie."""
+    if phi is None:
+        return _UNBOUNDED
     values = phi.value([-1e300, -1e3, *np.linspace(-10, 10, 2001), 1e3, 1e300])
     low, high = float(values.min()), float(values.max())
     return low if low > -100 else -math.inf, high if high < 100 else math.inf

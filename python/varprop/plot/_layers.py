@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from varprop import _catalogue
 from varprop._extras import require
@@ -31,12 +32,13 @@ def variances(run: Run, signal: Signal, figure: Figure | None) -> Figure:
     forward: Statistics = getattr(run, signal)
     figure = canvas(run, figure, (10.5 if back else 7, 5.5))
     axes = figure.subplots(2, 1 + back, sharex=True, height_ratios=(2, 1), squeeze=False)
-    _variance(axes[0, 0], forward, f"variance of the\n{words(signal)}")
-    _mean(axes[1, 0], forward)
+    _variance(axes[0, 0], run, forward, f"variance of the\n{words(signal)}")
+    _mean(axes[1, 0], run, forward)
     _head(axes[0, 0], run, "forward")
     if back:
-        _variance(axes[0, 1], run.gradients, "variance of the gradients\nby the pre-activations")
-        _variance(axes[1, 1], run.weight_gradients, "variance of the\nweight gradients")
+        of = "variance of the gradients\nby the pre-activations"
+        _variance(axes[0, 1], run, run.gradients, of)
+        _variance(axes[1, 1], run, run.weight_gradients, "variance of the\nweight gradients")
         _head(axes[0, 1], run, "backward")
     _name_layers(axes[1], run)
     explain(figure, axes[0, 0])
@@ -49,7 +51,7 @@ def parameters(run: Run, _signal: Signal, figure: Figure | None) -> Figure:
     figure = canvas(run, figure, (10.5, 4))
     axes = figure.subplots(1, 2, sharex=True)
     for one, (name, statistics) in zip(axes, gradients.items(), strict=True):
-        _variance(one, statistics, f"variance of the {name} gradients")
+        _variance(one, run, statistics, f"variance of the {name} gradients")
     _name_layers(axes, run)
     explain(figure, axes[0])
     return figure
@@ -66,13 +68,13 @@ def shares(run: Run, _signal: Signal, figure: Figure | None) -> Figure:
     )
     figure = canvas(run, figure, (7, 4))
     axes = figure.subplots()
-    layers = np.arange(1, len(run.layer_names) + 1)
+    layers = _places(run, activations)
     for label, pooled, per_trial, style, marker in lines:
         if len(layers) <= _MARKED:
             style += marker
         (line,) = axes.plot(layers, pooled, style, markersize=5, fillstyle="none", label=label)
         if run.trials > 1:
-            _band(axes, per_trial, color=line.get_color(), alpha=0.2)
+            _band(axes, layers, per_trial, color=line.get_color(), alpha=0.2)
     top = max(0.1, axes.get_ylim()[1])
     axes.set_ylim(-0.03 * top, top)
     axes.set_ylabel("share of activations\n(dead: of units)")
@@ -116,12 +118,18 @@ def _name_layers(lowest: Sequence[Axes], run: Run) -> None:
                 text.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
-def _variance(axes: Axes, pooled: Statistics, label: str) -> None:
+def _places(run: Run, statistics: Statistics) -> NDArray[np.int64]:
+    """Return where on the axis the layers are that have a signal; the first is at 1."""
+    places = {name: place for place, name in enumerate(run.layer_names, start=1)}
+    return np.array([places[name] for name in statistics.layer_names], np.int64)
+
+
+def _variance(axes: Axes, run: Run, pooled: Statistics, label: str) -> None:
     """Draw variances, as logarithms where they are beyond the range of floats."""
-    logarithms = pooled.log10_var, pooled.per_trial.log10_var
+    layers, logarithms = _places(run, pooled), (pooled.log10_var, pooled.per_trial.log10_var)
     sizes = logarithms[0][np.isfinite(logarithms[0])]
     if np.all(np.abs(sizes) < _FLOATS):
-        _draw(axes, *(10**values for values in logarithms))
+        _draw(axes, layers, *(10**values for values in logarithms))
         if sizes.size:
             axes.set_yscale("log", nonpositive="clip")
             low, high = np.log10(axes.get_ylim())
@@ -134,19 +142,19 @@ def _variance(axes: Axes, pooled: Statistics, label: str) -> None:
             axes.set_ylim(10 ** (low - missing), 10 ** (high + missing))
         axes.set_ylabel(label)
     else:
-        _draw(axes, *logarithms)
+        _draw(axes, layers, *logarithms)
         axes.set_ylabel(f"log10 {label}")
 
 
-def _mean(axes: Axes, pooled: Statistics) -> None:
+def _mean(axes: Axes, run: Run, pooled: Statistics) -> None:
     """Draw means; an axis of a tenth of the standard deviation lets those near zero be so."""
-    sizes = pooled.log10_var[np.isfinite(pooled.log10_var)]
+    layers, sizes = _places(run, pooled), pooled.log10_var[np.isfinite(pooled.log10_var)]
     if sizes.size and np.ptp(sizes) > 6:
-        _draw(axes, _relative_mean(pooled), _relative_mean(pooled.per_trial))
+        _draw(axes, layers, _relative_mean(pooled), _relative_mean(pooled.per_trial))
         axes.set_ylabel("mean / std")
         least = 0.1
     else:
-        _draw(axes, pooled.mean, pooled.per_trial.mean)
+        _draw(axes, layers, pooled.mean, pooled.per_trial.mean)
         axes.set_ylabel("mean")
         least = 0.1 * 10 ** (min(_FLOATS, sizes.max(initial=-_FLOATS)) / 2)
     low, high = axes.get_ylim()
@@ -159,12 +167,11 @@ def _relative_mean(fields: Fields) -> FloatArray:
         return np.asarray(fields.observed["mean"] / np.sqrt(fields.observed["variance"]))
 
 
-def _draw(axes: Axes, pooled: FloatArray, per_trial: FloatArray) -> None:
+def _draw(axes: Axes, layers: NDArray[np.int64], pooled: FloatArray, per_trial: FloatArray) -> None:
     """Draw the lines of the pooled values and of the median trial over the band of the trials."""
-    layers = np.arange(1, len(pooled) + 1)
     trials = len(per_trial)
     if trials > 1:
-        _band(axes, per_trial, color="0.8", label=f"central 95% of {trials} trials")
+        _band(axes, layers, per_trial, color="0.8", label=f"central 95% of {trials} trials")
     style = "k.-" if len(pooled) <= _MARKED else "k-"
     axes.plot(layers, pooled, style, linewidth=1.2, label="all trials pooled")
     if trials > 1:
@@ -173,7 +180,7 @@ def _draw(axes: Axes, pooled: FloatArray, per_trial: FloatArray) -> None:
         axes.plot(layers, median, "C0--", linewidth=1.2, label="median trial")
 
 
-def _band(axes: Axes, per_trial: FloatArray, **style: Any) -> None:
+def _band(axes: Axes, layers: NDArray[np.int64], per_trial: FloatArray, **style: Any) -> None:
     # Values that some trial has, not between two: zeros and infinities stay what they are.
     low, high = np.quantile(per_trial, _CENTRAL, axis=0, method="inverted_cdf")
-    axes.fill_between(np.arange(1, len(low) + 1), low, high, linewidth=0, **style)
+    axes.fill_between(layers, low, high, linewidth=0, **style)

@@ -1,10 +1,10 @@
 """What varprop computes, in plain NumPy: the readable specification of its numbers.
 
-Draws, the chain forward and back, and what is observed of it. The core is another road to these
-numbers, and nothing here imports it.
+Draws, what every kind of layer does forward and back, and what is observed of it. The core is
+another road to these numbers, and nothing here imports it.
 """
 
-from varprop.reference.chain import Gradients, Layer, backward, chain, cotangent, targets
+from varprop.reference.chain import Gradients, Layer, backward, chain
 from varprop.reference.draws import (
     numbers,
     standard_normal,
@@ -14,6 +14,7 @@ from varprop.reference.draws import (
     weights,
     words,
 )
+from varprop.reference.losses import cotangent, targets
 from varprop.reference.simulation import (
     correlation,
     histogram,

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from varprop import _spec
+from varprop.layers import BatchNorm, Dropout, LayerNorm, Residual, RMSNorm
+from varprop.reference import layers, losses
 from varprop.reference.draws import Array, weights
 
 if TYPE_CHECKING:
-    from varprop.network import Network
+    from varprop.network import Network, Step
 
-__all__ = ["Gradients", "Layer", "backward", "chain", "cotangent", "targets"]
+__all__ = ["Gradients", "Layer", "backward", "chain"]
 
 
 class Layer(NamedTuple):
-    """One layer in one trial: Y = X W + b and phi(Y)."""
+    """One layer in one trial.
+
+    Of dense layers and convolutions the pre-activations are X W + b and the activations phi of
+    them. Of activations, normalizations and dropout the pre-activations are what enters; of the
+    others, what leaves, as the activations are. Weights are None where there are none.
+    """
 
     inputs: Array
-    weights: Array
+    weights: Array | None
     preactivations: Array
     activations: Array
 
 
 class Gradients(NamedTuple):
-    """Gradients of the cost by a layer's pre-activations, weights, biases and inputs."""
+    """Gradients of the cost by a layer's pre-activations, weights, biases and inputs.
+
+    Weights and biases are None of layers that have none. What enters a branch goes to its skip,
+    too: as `inputs` it has the sum of both gradients, as `preactivations` (where a normalization
+    begins the branch, say) that through the layer itself. The inputs of a residual are what leaves
+    its branch.
+    """
 
     preactivations: Array
-    weights: Array
-    bias: Array
+    weights: Array | None
+    bias: Array | None
     inputs: Array
 
 
@@ -43,7 +57,7 @@ def chain(
     trial: int = 0,
     dtype: str = "float32",
 ) -> Iterator[Layer]:
-    """Yield Y = X W + b and the next X = phi(Y), layer after layer, in one trial.
+    """Yield what every layer does, in order of execution, in one trial.
 
     The parameters are those of :func:`simulate`.
 
@@ -56,71 +70,34 @@ def chain(
     options: dict[str, Any] = {"seed": seed, "trial": trial, "dtype": dtype}
     if np.ndim(inputs) == 0:
         batch = _spec.integer("inputs", inputs, least=1)
-        x = weights((batch, net.inputs), "normal", name="input", **options)
+        x = weights((batch, *net.input_shape), "normal", name="input", **options)
     else:
         x = np.asarray(inputs, np.float64)
-    for name, layer, shape in zip(net.layer_names, net.layers, net.shapes, strict=True):
-        w = weights(shape, layer.weight, name=f"{name}.weight", **options)
-        y = x @ w
-        if layer.bias is not None:
-            y += weights(shape[1:], layer.bias, name=f"{name}.bias", **options)
-        done = Layer(x, w, y, layer.activation.value(y))
-        yield done
-        x = done.activations
+    branched = {step.skip for step in net.steps}
+    kept = {-1: x}  # activations that a skip leads from
+    for position, step in enumerate(net.steps):
+        drawn = {
+            part: weights(shape, law, name=f"{step.name}.{part}", **options)
+            for part, (law, shape) in step.layer.parameters(step.input_shape).items()
+        }
+        w, b = drawn.get("weight"), drawn.get("bias")
+        skip = x if step.skip is None else kept[step.skip]
+        y, out = layers.forward(step, x, skip, w, b, _mask(step, len(x), **options))
+        yield Layer(x, w, y, out)
+        x = out
+        if position in branched:
+            kept[position] = x
 
 
-def cotangent(
-    net: Network, batch: int, *, seed: int = 0, trial: int = 0, dtype: str = "float32"
-) -> Array:
-    """Return what the loss "gaussian" takes as the cost's gradient by the last activations."""
-    shape = (batch, net.shapes[-1][1])
-    return weights(shape, "normal", seed=seed, name="cotangent", trial=trial, dtype=dtype)
-
-
-def targets(
-    net: Network, batch: int, loss: str, *, seed: int = 0, trial: int = 0, dtype: str = "float32"
-) -> NDArray[Any]:
-    """Return the targets that a loss draws where none are given.
-
-    ========================= ==============================================
-    ``mse``                   standard normals, one for each last activation
-    ``softmax_cross_entropy`` labels, one for each row, all equally probable
-    ``bce``                   zeros and ones, one for each last activation
-    ========================= ==============================================
-    """
-    width = net.shapes[-1][1]
-
-    def draw(shape: tuple[int, ...], law: str) -> Array:
-        return weights(shape, law, seed=seed, name="targets", trial=trial, dtype=dtype)
-
-    match loss:
-        case "mse":
-            return draw((batch, width), "normal")
-        case "softmax_cross_entropy":
-            share = (draw((batch,), "uniform(-1, 1)") + 1.0) / 2.0
-            labels = np.floor(share * width).astype(np.int64)
-            return np.minimum(labels, width - 1)  # the largest share of float64 rounds to 1
-        case "bce":
-            return (draw((batch, width), "uniform(-1, 1)") > 0).astype(np.float64)
-    raise _spec.unknown("loss", loss, [name for name in _SLOPES if name != "gaussian"])
-
-
-def _cross_entropy_slope(x: Array, t: Array) -> Array:
-    if t.ndim == 1:  # labels
-        t = np.eye(x.shape[1])[t.astype(np.int64)]
-    power = np.exp(x - x.max(axis=1, keepdims=True))
-    softmax = power / power.sum(axis=1, keepdims=True)
-    slope: Array = (softmax * t.sum(axis=1, keepdims=True) - t) / len(x)
-    return slope
-
-
-# The cost's gradient by the last activations x, for targets t (for the cotangent t).
-_SLOPES: dict[str, Callable[[Array, Array], Array]] = {
-    "gaussian": lambda _, t: t,
-    "mse": lambda x, t: 2.0 * (x - t) / x.size,
-    "softmax_cross_entropy": _cross_entropy_slope,
-    "bce": lambda x, t: (x - t) / x.size,  # times the sigmoid's slope: see backward
-}
+def _mask(step: Step, batch: int, **options: Any) -> NDArray[np.bool_] | None:
+    """Return which numbers dropout keeps; None for other layers."""
+    if not isinstance(step.layer, Dropout):
+        return None
+    *places, channels = step.input_shape
+    rows = batch * prod(places)
+    drawn = weights((rows, channels), "uniform(-1, 1)", name=f"{step.name}.mask", **options)
+    kept: NDArray[np.bool_] = drawn > 2.0 * step.layer.rate - 1.0
+    return kept.reshape(batch, *step.input_shape)
 
 
 def backward(
@@ -143,8 +120,8 @@ def backward(
         The cost on the last activations: its gradient is standard normal, or it is PyTorch's
         functional of that name, reduced by the mean. For "bce" they are those of a sigmoid.
     targets : array, optional
-        Shape (batch, width); labels of shape (batch,) too for "softmax_cross_entropy". Drawn by
-        :func:`targets` where not given.
+        Shape of the last activations; labels of shape (batch,) too for "softmax_cross_entropy".
+        Drawn by :func:`targets` where not given.
 
     Examples
     --------
@@ -152,26 +129,34 @@ def backward(
     >>> [layer.weights.shape for layer in backward(vp.mlp([3, 5, 2], "tanh"), 10, "mse")]
     [(5, 2), (3, 5)]
     """
-    if loss not in _SLOPES:
-        raise _spec.unknown("loss", loss, _SLOPES)
-    layers = list(chain(net, inputs, seed=seed, trial=trial, dtype=dtype))
-    x = layers[-1].activations
-    if targets is None:
-        targets = _drawn(net, len(x), loss, seed=seed, trial=trial, dtype=dtype)
-    slopes = [
-        layer.activation.derivative(y)
-        for layer, (_, _, y, _) in zip(net.layers, layers, strict=True)
-    ]
-    if loss == "bce":  # by a sigmoid x it is divided by x (1 - x), which is the sigmoid's slope
-        slopes[-1] = np.ones_like(x)
-    gradient = _SLOPES[loss](x, np.asarray(targets, np.float64))
-    for layer, slope in zip(reversed(layers), reversed(slopes), strict=True):
-        delta = gradient * slope
-        gradient = delta @ layer.weights.T
-        yield Gradients(delta, layer.inputs.T @ delta, delta.sum(axis=0), gradient)
+    losses.check(net, loss)
+    options: dict[str, Any] = {"seed": seed, "trial": trial, "dtype": dtype}
+    made = list(chain(net, inputs, **options))
+    x = made[-1].activations
+    if targets is None and loss == "gaussian":
+        targets = losses.cotangent(net, len(x), **options)
+    elif targets is None:
+        targets = losses.targets(net, len(x), loss, **options)
+    last = len(made) - 1
+    # By position, the gradient by the activations: where they go two ways, it is a sum.
+    gradients = {last: losses.SLOPES[loss](x, np.asarray(targets, np.float64))}
+    for position in range(last, -1, -1):
+        step, layer = net.steps[position], made[position]
+        gradient = gradients.pop(position)
+        if isinstance(step.layer, Residual) and step.skip is not None:
+            _add(gradients, step.skip, step.layer.skip_scale * gradient)
+        # With bce, by a sigmoid x it is divided by x (1 - x), which is the sigmoid's slope.
+        if loss != "bce" or position < last:
+            gradient = gradient * layers.slope(step, layer.preactivations)
+        mask = _mask(step, len(x), **options)
+        by_w, by_b, by_x = layers.back(step, layer.inputs, layer.weights, gradient, mask)
+        _add(gradients, position - 1, by_x)
+        by_y = by_x if isinstance(step.layer, _WHOLE) else gradient
+        yield Gradients(by_y, by_w, by_b, gradients[position - 1])
 
 
-def _drawn(net: Network, batch: int, loss: str, **options: Any) -> NDArray[Any]:
-    if loss == "gaussian":
-        return cotangent(net, batch, **options)
-    return targets(net, batch, loss, **options)
+_WHOLE = (LayerNorm, RMSNorm, BatchNorm, Dropout)  # their pre-activations are what enters
+
+
+def _add(gradients: dict[int, Array], position: int, more: Array) -> None:
+    gradients[position] = gradients[position] + more if position in gradients else more

@@ -12,6 +12,7 @@ from varprop import _spec
 from varprop.reference.chain import backward as gradients
 from varprop.reference.chain import chain
 from varprop.reference.draws import Array
+from varprop.reference.layers import slope
 
 if TYPE_CHECKING:
     from varprop.network import Network
@@ -76,10 +77,11 @@ def histogram(values: ArrayLike) -> NDArray[np.int64]:
 
 
 def correlation(values: Array) -> float:
-    """Return the mean cosine between two different rows; rows of zeros have none and are left out.
+    """Return the mean cosine between two different examples, each a row or an image.
 
-    NaN where fewer than two rows are left.
+    Examples of zeros have none and are left out; NaN where fewer than two are left.
     """
+    values = values.reshape(len(values), -1)
     alive = values[values.any(axis=1)]
     rows = len(alive)
     if rows < 2:
@@ -90,16 +92,16 @@ def correlation(values: Array) -> float:
 
 
 def saturation(slopes: Array, threshold: float = 0.1) -> dict[str, float]:
-    """Return shares of the numbers phi'(y) of a layer, shape (batch, units).
+    """Return shares of the numbers phi'(y) of a layer, shape (batch, ..., units).
 
     "saturation" is the share of numbers under the threshold in magnitude, "zero_slope" of those
-    exactly zero, "dead" that of units whose numbers are all exactly zero.
+    exactly zero, "dead" that of units (channels of an image) whose numbers are all exactly zero.
     """
     zero = slopes == 0
     return {
         "saturation": np.mean(np.abs(slopes) < threshold),
         "zero_slope": np.mean(zero),
-        "dead": np.mean(zero.all(axis=0)),
+        "dead": np.mean(zero.all(axis=tuple(range(zero.ndim - 1)))),
     }
 
 
@@ -121,8 +123,8 @@ def simulate(
     Parameters
     ----------
     net : Network
-    inputs : int or array, shape (batch, features)
-        A number of rows of standard normals, drawn anew in each trial; or the rows themselves.
+    inputs : int or array, shape (batch, features) or (batch, height, width, channels)
+        A number of examples of standard normals, drawn anew in each trial; or these themselves.
     trials, first_trial : int
         Trials first_trial to first_trial + trials - 1.
     seed, dtype
@@ -142,7 +144,8 @@ def simulate(
         By signal a dict of arrays of shape (trials, layers), a histogram's with an axis of bins
         behind; "count" is that of one trial, of shape (layers,). The signals are "preactivations"
         and "activations"; with `backward` also "gradients" (by the pre-activations),
-        "weight_gradients", "bias_gradients", and "input_gradients", which has one layer.
+        "weight_gradients" and "bias_gradients", of the layers that have these, and
+        "input_gradients", which has one layer.
     """
     asked = {name: (args, kwargs) for name, args, kwargs in map(_spec.parse, statistics)}
     observed: list[Signals] = []
@@ -152,19 +155,18 @@ def simulate(
         if backward:
             signals |= _backward(net, inputs, loss, targets, asked, **options)
         observed.append(signals)
-    return {name: _stacked([signals[name] for signals in observed]) for name in observed[0]}
+    return {name: _stacked([signals[name] for signals in observed], asked) for name in observed[0]}
 
 
 def _forward(net: Network, inputs: int | ArrayLike, asked: Asked, **options: Any) -> Signals:
     signals: Signals = {"preactivations": [], "activations": []}
     layers = chain(net, inputs, **options)
-    for layer, (_, _, y, x) in zip(net.layers, layers, strict=True):
+    for step, (_, _, y, x) in zip(net.steps, layers, strict=True):
         for name, values in (("preactivations", y), ("activations", x)):
             signals[name].append(_observed(values, asked, "correlation"))
         if "saturation" in asked:
             args, kwargs = asked["saturation"]
-            slopes = layer.activation.derivative(y)
-            signals["activations"][-1] |= saturation(slopes, *args, **kwargs)
+            signals["activations"][-1] |= saturation(slope(step, y), *args, **kwargs)
     return signals
 
 
@@ -181,8 +183,8 @@ def _backward(
         "gradients": [
             _observed(layer.preactivations, asked, "gradient_correlation") for layer in layers
         ],
-        "weight_gradients": [_observed(layer.weights, asked) for layer in layers],
-        "bias_gradients": [_observed(layer.bias, asked) for layer in layers],
+        "weight_gradients": [_observed(g.weights, asked) for g in layers if g.weights is not None],
+        "bias_gradients": [_observed(g.bias, asked) for g in layers if g.bias is not None],
         "input_gradients": [_observed(layers[0].inputs, asked)],
     }
 
@@ -197,8 +199,11 @@ def _observed(values: Array, asked: Asked, correlated: str = "") -> dict[str, An
     return found
 
 
-def _stacked(trials: list[list[dict[str, Any]]]) -> dict[str, NDArray[Any]]:
-    arrays = {
-        key: np.array([[seen[key] for seen in row] for row in trials]) for key in trials[0][0]
-    }
+def _stacked(trials: list[list[dict[str, Any]]], asked: Asked) -> dict[str, NDArray[Any]]:
+    like = trials[0][0] if trials[0] else _observed(np.zeros(1), asked)  # no layer, yet its keys
+    arrays = {}
+    for key, value in like.items():
+        one, shape = np.asarray(value), (len(trials), len(trials[0]))
+        rows = [[seen[key] for seen in row] for row in trials]
+        arrays[key] = np.array(rows, one.dtype).reshape(*shape, *one.shape)
     return {**arrays, "count": arrays["count"][0]}
