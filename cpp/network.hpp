@@ -47,16 +47,17 @@ struct Window {
 // column for each channel.
 struct Layer {
   enum class Kind {
-    dense,       // Y = X W + b
-    conv,        // the same on patches of X, in groups of channels
-    map,         // Y = factor X + b
-    join,        // Y = skip_scale (the activations of layer skip) + factor X
-    layer_norm,  // each row to mean 0 and variance 1, factor is eps
-    rms_norm,    // each row to mean square 1
-    batch_norm,  // each column to mean 0 and variance 1
-    pool,        // means over windows
-    flatten,     // an image's numbers in one row
-    dropout      // a share `factor` of the numbers to zero, the others divided by the rest
+    dense,        // Y = X W + b
+    conv,         // the same on patches of X, in groups of channels
+    map,          // Y = factor X + b
+    join,         // Y = skip_scale (the activations of layer skip) + factor X
+    layer_norm,   // each row to mean 0 and variance 1, factor is eps
+    rms_norm,     // each row to mean square 1
+    batch_norm,   // each column to mean 0 and variance 1
+    pool,         // means over windows
+    flatten,      // an image's numbers in one row
+    elementwise,  // a function of the host's
+    dropout       // a share `factor` of the numbers to zero, the others divided by the rest
   };
   Kind kind;
   Shape in, out;
@@ -76,8 +77,10 @@ struct Layer {
   bool normalizes() const {
     return kind == Kind::layer_norm || kind == Kind::rms_norm || kind == Kind::batch_norm;
   }
+  // Do its activations, and the gradient back through them, take whole rows or columns?
+  bool takes_rows() const { return normalizes() || kind == Kind::elementwise; }
   // Are its activations its pre-activations?
-  bool linear() const { return activation == 0 && !normalizes() && kind != Kind::dropout; }
+  bool linear() const { return activation == 0 && !takes_rows() && kind != Kind::dropout; }
   bool has_weight() const { return kind == Kind::dense || kind == Kind::conv; }
 };
 

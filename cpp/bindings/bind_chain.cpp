@@ -20,8 +20,8 @@ namespace {
 // Python's side of a run: matrices that only NumPy can form.
 class PythonHost : public Host {
  public:
-  PythonHost(py::object progress, py::object form)
-      : watcher_(std::move(progress)), form_(std::move(form)) {}
+  PythonHost(py::object progress, py::object form, py::object apply)
+      : watcher_(std::move(progress)), form_(std::move(form)), apply_(std::move(apply)) {}
 
   bool poll(double fraction_done) override { return watcher_.poll(fraction_done); }
 
@@ -36,9 +36,14 @@ class PythonHost : public Host {
     return {{kept->data(), release}, rms};
   }
 
+  void apply(std::int64_t layer, bool derivative, double* x, std::int64_t count) override {
+    const py::gil_scoped_acquire locked;
+    apply_(layer, derivative, py::array_t<double>(count, x, py::none()));
+  }
+
  private:
   PythonWatcher watcher_;
-  py::object form_;
+  py::object form_, apply_;
 };
 
 // The arrays of one Observed, as a dict of the names that Run reads.
@@ -102,11 +107,17 @@ using OperationTuple =
 
 Layer::Kind kind_of(const std::string& name) {
   static const std::map<std::string, Layer::Kind> kinds = {
-      {"dense", Layer::Kind::dense},      {"conv", Layer::Kind::conv},
-      {"pool", Layer::Kind::pool},        {"flatten", Layer::Kind::flatten},
-      {"map", Layer::Kind::map},          {"bias", Layer::Kind::map},
-      {"join", Layer::Kind::join},        {"layernorm", Layer::Kind::layer_norm},
-      {"rmsnorm", Layer::Kind::rms_norm}, {"batchnorm", Layer::Kind::batch_norm},
+      {"dense", Layer::Kind::dense},
+      {"conv", Layer::Kind::conv},
+      {"pool", Layer::Kind::pool},
+      {"flatten", Layer::Kind::flatten},
+      {"elementwise", Layer::Kind::elementwise},
+      {"map", Layer::Kind::map},
+      {"bias", Layer::Kind::map},
+      {"join", Layer::Kind::join},
+      {"layernorm", Layer::Kind::layer_norm},
+      {"rmsnorm", Layer::Kind::rms_norm},
+      {"batchnorm", Layer::Kind::batch_norm},
       {"dropout", Layer::Kind::dropout}};
   return kinds.at(name);
 }
@@ -221,7 +232,8 @@ class Simulation {
     return single_ ? working_memory<float>(job) : working_memory<double>(job);
   }
 
-  py::dict run(bool by_trial, int kept, py::object progress, py::object form) const {
+  py::dict run(bool by_trial, int kept, py::object progress, py::object form,
+               py::object apply) const {
     const std::size_t layers = network_.layers.size();
     const Wanted& wanted = job_.wanted;
     py::dict result;
@@ -245,7 +257,7 @@ class Simulation {
       results.input_gradients = observe("input_gradients", 1, false, false);
     }
     result["out_of_range"] = out_of_range;
-    PythonHost host(std::move(progress), std::move(form));
+    PythonHost host(std::move(progress), std::move(form), std::move(apply));
     {
       const py::gil_scoped_release unlocked;
       const Job job = planned(by_trial, kept);
@@ -312,7 +324,7 @@ void bind_chain(py::module_& m) {
       .def_property_readonly("fewest_kept", &Simulation::fewest_kept)
       .def("memory", &Simulation::memory, py::arg("by_trial"), py::arg("kept"))
       .def("run", &Simulation::run, py::arg("by_trial"), py::arg("kept"), py::arg("progress"),
-           py::arg("form"));
+           py::arg("form"), py::arg("apply"));
 }
 
 }  // namespace varprop

@@ -27,6 +27,16 @@ void multiply_by(T factor, const Tile<T>& tile) {
   }
 }
 
+template <class T>
+void multiply_by(const double* factors, std::int64_t stride, const Tile<T>& tile) {
+  for (int i = 0; i < tile.rows; ++i) {
+    T* const to = tile.data + i * tile.stride;
+    for (int j = 0; j < tile.columns; ++j) {
+      to[j] = static_cast<T>(static_cast<double>(to[j]) * factors[i * stride + j]);
+    }
+  }
+}
+
 }  // namespace
 
 // What is seen of a chunk of the gradient by the activations of a layer, which becomes that by its
@@ -52,11 +62,11 @@ struct Backward<T>::Chunk {
         observer(of.job_.wanted, scale, of.worker_.histograms[0]),
         y(layer < 0 ? Signal<T>{} : of.forward_.preactivations(layer)) {}
 
-  bool normalized() const { return l >= 0 && backward.worker_.layer(l).normalizes(); }
+  bool later() const { return l >= 0 && backward.worker_.layer(l).takes_rows(); }
 
   void add(std::int64_t row, const Tile<T>& gradient) {
     backward.add_skips(l, exponent, row, column, gradient);
-    if (normalized()) return;
+    if (later()) return;
     if (!by_preactivations) {
       const Layer& layer = backward.worker_.layer(l);
       if (layer.kind == Layer::Kind::dropout) {
@@ -73,7 +83,7 @@ struct Backward<T>::Chunk {
   }
 
   void done() const {
-    if (normalized()) return;
+    if (later()) return;
     backward.shared_.chunks[0][backward.worker_.member.parity()].put(position, observer.taken());
   }
 };
@@ -142,7 +152,7 @@ Signal<T> Backward<T>::cost() {
   end(last);
   forward_.room().give(forward_.activations(last).x);
   if (worker_.member.leaving()) return {gradient, stride, 0, 0};
-  const Signal<T> seen = worker_.layer(last).normalizes()
+  const Signal<T> seen = worker_.layer(last).takes_rows()
                              ? through(last, gradient, by_activations.exponent(), 0)
                              : look(last, gradient, by_activations.exponent(), 0, parity);
   forward_.release(last);
@@ -190,7 +200,7 @@ Signal<T> Backward<T>::step(std::int64_t l, const Signal<T>& gradient) {
   }
   if (member.leaving()) return gradient;
   if (member.first()) record_parameters(plan, l, parity);
-  const Signal<T> below = l > 0 && worker_.layer(l - 1).normalizes()
+  const Signal<T> below = l > 0 && worker_.layer(l - 1).takes_rows()
                               ? through(l - 1, out, plan.exponent, plan.unit)
                               : look(l - 1, out, plan.exponent, plan.unit, parity);
   if (l > 0) {
@@ -435,36 +445,58 @@ void Backward<T>::end(std::int64_t l) {
   worker_.member.end();
 }
 
-// From the gradient by what a layer normalized to that by what entered it.
+// From the gradient by the activations of a layer that takes whole rows to that by what entered it.
 template <class T>
 Signal<T> Backward<T>::through(std::int64_t l, T* gradient, int exponent, int unit) {
   const Layer& layer = worker_.layer(l);
   const Place to = place(l);
-  const std::int64_t stride = row_stride(to.shape.channels);
+  const std::int64_t width = to.shape.channels, stride = row_stride(width);
   const Signal<T> y = forward_.preactivations(l);
-  read_spread(worker_, layer, y, 0);
-  read_gradient(worker_, layer, y, {gradient, stride, 0, exponent});
-  // As much as the numbers y grew when they were normalized.
-  const int shift = exponent_of(y.rms) - exponent_of(forward_.activations(l).size());
+  int shift = 0;
+  if (layer.normalizes()) {
+    read_spread(worker_, layer, y, 0);
+    read_gradient(worker_, layer, y, {gradient, stride, 0, exponent});
+    // As much as the numbers y grew when they were normalized.
+    shift = exponent_of(y.rms) - exponent_of(forward_.activations(l).size());
+    exponent -= y.exponent + shift;
+  }
   const std::size_t parity = worker_.member.parity();
-  worker_.member.share(to.chunks, [&](std::int64_t chunk) {
+  const auto run = [&](std::int64_t chunk) {
+    const double* slopes = nullptr;
+    if (!layer.normalizes()) {
+      const std::int64_t row = chunk * kChunkRows;
+      slopes = worker_.applied(l, true, y.x + row * y.stride, y.stride,
+                               std::min<std::int64_t>(kChunkRows, to.rows - row));
+    }
     for (std::int64_t block = 0; block < to.blocks; ++block) {
       const std::int64_t column = block * kBlockColumns;
       Observer<T> observer(job_.wanted, std::ldexp(T{1}, -unit), worker_.histograms[0]);
-      Worker<T>::each_group(Worker<T>::block_of(gradient, stride, to.shape.channels, block),
-                            to.rows, chunk, [&](std::int64_t row, const Tile<T>& tile) {
-                              const Tile<T> at_row{const_cast<T*>(y.x) + row * y.stride + column,
-                                                   y.stride, tile.rows, tile.columns};  // only read
-                              normalize_back(shared_, layer, row, column, at_row, tile,
-                                             std::ldexp(1.0, shift));
-                              observer.add(tile);
-                            });
+      Worker<T>::each_group(
+          Worker<T>::block_of(gradient, stride, width, block), to.rows, chunk,
+          [&](std::int64_t row, const Tile<T>& tile) {
+            if (slopes) {
+              multiply_by(slopes + row % kChunkRows * width + column, width, tile);
+            } else {
+              const Tile<T> at_row{const_cast<T*>(y.x) + row * y.stride + column, y.stride,
+                                   tile.rows, tile.columns};  // only read
+              normalize_back(shared_, layer, row, column, at_row, tile, std::ldexp(1.0, shift));
+            }
+            observer.add(tile);
+          });
       shared_.chunks[0][parity].put(block * to.chunks + chunk, observer.taken());
     }
-  });
+  };
+  if (layer.normalizes()) {
+    worker_.member.share(to.chunks, run);
+  } else {
+    for (std::int64_t c = 0; c < to.chunks && worker_.member.first(); ++c) {
+      if (worker_.control.stopped()) break;
+      run(c);
+    }
+  }
   end(l);
   if (worker_.member.leaving()) return {gradient, stride, 0, exponent};
-  return look(l, gradient, exponent - y.exponent - shift, unit, parity);
+  return look(l, gradient, exponent, unit, parity);
 }
 
 // Writes down what was seen of it. Slopes far below 1 leave small numbers, which are brought near 1

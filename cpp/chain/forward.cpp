@@ -20,6 +20,8 @@ struct Forward<T>::Chunk {
   std::int64_t stride, column, position;
   Observer<T> pre, act;
   Slopes slopes{};
+  // Of the chunk's rows, activations and slopes that the host computed.
+  const double *values = nullptr, *derivatives = nullptr;
 
   Chunk(const Forward& of, const Plan<T>& with, T* to, bool is_seen, std::int64_t block,
         std::int64_t chunk)
@@ -34,10 +36,14 @@ struct Forward<T>::Chunk {
         act(of.job_.wanted, with.act_scale, of.worker_.histograms[1]) {}
 
   void add(std::int64_t row, const Tile<T>& y) {
-    if (seen) look(y);
+    if (seen) look(row, y);
     if (plan.layer.linear()) return;
     const Tile<T> to{x + row * stride, stride, y.rows, y.columns};
-    forward.finish(plan.layer, row, column, y, to);
+    if (values) {
+      take(values + row % kChunkRows * plan.layer.width() + column, to);
+    } else {
+      forward.finish(plan.layer, row, column, y, to);
+    }
     if (seen) act.add(to);
   }
 
@@ -51,10 +57,23 @@ struct Forward<T>::Chunk {
   }
 
  private:
-  void look(const Tile<T>& y) {
+  void take(const double* from, const Tile<T>& to) const {
+    for (int i = 0; i < to.rows; ++i, from += plan.layer.width()) {
+      for (int j = 0; j < to.columns; ++j) to.data[i * to.stride + j] = static_cast<T>(from[j]);
+    }
+  }
+
+  void look(std::int64_t row, const Tile<T>& y) {
     pre.add(y);
     const auto& threshold = forward.job_.wanted.saturation;
-    if (threshold) add_slopes(plan.layer, static_cast<T>(*threshold), y, slopes);
+    if (!threshold) return;
+    if (derivatives) {
+      const std::int64_t width = plan.layer.width();
+      add_slopes(*threshold, derivatives + row % kChunkRows * width + column, width, y.rows,
+                 y.columns, slopes);
+    } else {
+      add_slopes(plan.layer, static_cast<T>(*threshold), y, slopes);
+    }
   }
 };
 
@@ -188,12 +207,30 @@ void Forward<T>::activate(std::int64_t l) {
   T* const x = room_.take();
   signal.x = x;
   const std::int64_t rows = job_.batch * layer.out.positions(), stride = signal.stride;
+  if (layer.kind == Layer::Kind::elementwise) return apply_again(l, y, x, rows, stride);
   worker_.member.share(divide_up(rows, kChunkRows), [&](std::int64_t chunk) {
     const Tile<T> whole{y, stride, 0, static_cast<int>(layer.width())};
     Worker<T>::each_group(whole, rows, chunk, [&](std::int64_t row, const Tile<T>& tile) {
       finish(layer, row, 0, tile, {x + row * stride, stride, tile.rows, tile.columns});
     });
   });
+  worker_.member.end();
+}
+
+template <class T>
+void Forward<T>::apply_again(std::int64_t l, const T* y, T* x, std::int64_t rows,
+                             std::int64_t stride) {
+  const std::int64_t width = worker_.layer(l).width();
+  for (std::int64_t row = 0; row < rows && worker_.member.first(); row += kChunkRows) {
+    if (worker_.control.stopped()) break;
+    const std::int64_t count = std::min<std::int64_t>(kChunkRows, rows - row);
+    const double* const values = worker_.applied(l, false, y + row * stride, stride, count);
+    for (std::int64_t i = 0; i < count; ++i) {
+      for (std::int64_t j = 0; j < width; ++j) {
+        x[(row + i) * stride + j] = static_cast<T>(values[i * width + j]);
+      }
+    }
+  }
   worker_.member.end();
 }
 
@@ -229,7 +266,7 @@ void Forward<T>::step(std::int64_t l, bool seen) {
   if (layer.has_weight()) {
     multiply(plan, y, x, seen);
   } else {
-    pass(plan, y, x, seen);
+    pass(l, plan, y, x, seen);
   }
   Signal<T>& signal = activations_[at(l + 1)];
   signal.x = x;
@@ -274,23 +311,42 @@ void Forward<T>::multiply(const Plan<T>& plan, T* y, T* x, bool seen) {
   }
 }
 
-// A layer whose rows come from the same rows of what enters.
+// A layer without a product.
 template <class T>
-void Forward<T>::pass(const Plan<T>& plan, T* y, T* x, bool seen) {
-  const std::int64_t stride = row_stride(plan.layer.width());
-  worker_.member.share(plan.row_chunks, [&](std::int64_t chunk) {
+void Forward<T>::pass(std::int64_t l, const Plan<T>& plan, T* y, T* x, bool seen) {
+  const std::int64_t width = plan.layer.width(), stride = row_stride(width);
+  const bool by_host = plan.layer.kind == Layer::Kind::elementwise;
+  const auto run = [&](std::int64_t chunk) {
+    const double *values = nullptr, *derivatives = nullptr;
+    if (by_host) {
+      const std::int64_t row = chunk * kChunkRows;
+      const std::int64_t rows = std::min<std::int64_t>(kChunkRows, plan.rows - row);
+      const Tile<T> all{y, stride, 0, static_cast<int>(width)};
+      make(plan, nullptr, row, 0, Worker<T>::rows_of(all, row, rows));
+      values = worker_.applied(l, false, y + row * stride, stride, rows);
+      if (seen && job_.wanted.saturation) {
+        derivatives = worker_.applied(l, true, y + row * stride, stride, rows);
+      }
+    }
     for (std::int64_t block = 0; block < plan.blocks; ++block) {
-      const Tile<T> tile = Worker<T>::block_of(y, stride, plan.layer.width(), block);
+      const Tile<T> tile = Worker<T>::block_of(y, stride, width, block);
       const std::int64_t column = block * kBlockColumns;
       const T* const biases = worker_.panel.biases(plan, column, tile.columns);
       Chunk seen_chunk(*this, plan, x, seen, block, chunk);
+      seen_chunk.values = values;
+      seen_chunk.derivatives = derivatives;
       Worker<T>::each_group(tile, plan.rows, chunk, [&](std::int64_t row, const Tile<T>& group) {
-        make(plan, biases, row, column, group);
+        if (!values) make(plan, biases, row, column, group);
         seen_chunk.add(row, group);
       });
       seen_chunk.done();
     }
-  });
+  };
+  if (!by_host) return worker_.member.share(plan.row_chunks, run);
+  for (std::int64_t c = 0; c < plan.row_chunks && worker_.member.first(); ++c) {
+    if (worker_.control.stopped()) return;
+    run(c);
+  }
 }
 
 template <class T>
@@ -308,7 +364,7 @@ void Forward<T>::make(const Plan<T>& plan, const T* biases, std::int64_t row, st
       for (int j = 0; j < y.columns; ++j) {
         out[j] = in[j] * plan.factor + skip[j] * plan.skip_factor;
       }
-    } else if (plan.layer.kind == Layer::Kind::map) {
+    } else if (plan.layer.kind == Layer::Kind::map || plan.layer.kind == Layer::Kind::elementwise) {
       for (int j = 0; j < y.columns; ++j) out[j] = in[j] * plan.factor;
       if (biases) {
         for (int j = 0; j < y.columns; ++j) out[j] += biases[j];

@@ -17,11 +17,15 @@ struct Formed {
   double rms = 0;
 };
 
-// What the chain asks of whoever called it; form may be called from any thread.
+// What the chain asks of whoever called it. form may be called from any thread.
 class Host : public Watcher {
  public:
   // The weights of a layer whose law is formed whole.
   virtual Formed form(std::size_t layer, std::uint64_t trial) = 0;
+
+  // A layer's own function, or its derivative, of so many rows of x, in place. Only on the calling
+  // thread.
+  virtual void apply(std::int64_t layer, bool derivative, double* x, std::int64_t rows) = 0;
 };
 
 // The cost whose gradient goes back: its value falls out of nothing that is asked for.

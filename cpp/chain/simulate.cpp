@@ -84,15 +84,17 @@ Shared<T> make_shared(const Job& job, const Needs& size) {
 Schedule schedule(const Job& job) {
   constexpr double kPassTerms = 10;  // what a number costs without a product
   double largest = 0, all = 0;
+  bool by_host = false;  // whose functions the calling thread alone may call
   for (const Layer& layer : job.network.layers) {
     const double terms =
         layer.kind == Layer::Kind::dense ? static_cast<double>(layer.fan_in()) : kPassTerms;
     const double work = terms * static_cast<double>(job.batch * layer.out.positions()) *
                         static_cast<double>(layer.width());
     largest = std::max(largest, work);
+    by_host = by_host || layer.kind == Layer::Kind::elementwise;
     all += work;
   }
-  return make_schedule(job.threads, job.trials, job.by_trial, largest, all);
+  return make_schedule(job.threads, job.trials, job.by_trial && !by_host, largest, all);
 }
 
 // One trial; false where the team has left.

@@ -18,19 +18,25 @@ struct Slopes {
 };
 
 template <class T>
-void add_slopes(const Layer& layer, T threshold, const Tile<T>& y, Slopes& slopes) {
-  alignas(64) T numbers[kGroupRows * kBlockColumns];
-  std::fill_n(numbers, kGroupRows * kBlockColumns, T{1});
-  const Tile<T> ones{numbers, kBlockColumns, y.rows, y.columns};
-  kernels<T>().backpropagate(layer.activation, static_cast<T>(layer.parameter), y, ones);
-  for (int i = 0; i < y.rows; ++i) {
-    for (int j = 0; j < y.columns; ++j) {
-      const T slope = std::abs(numbers[i * kBlockColumns + j]);
+void add_slopes(T threshold, const T* numbers, std::int64_t stride, int rows, int columns,
+                Slopes& slopes) {
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < columns; ++j) {
+      const T slope = std::abs(numbers[i * stride + j]);
       slopes.saturated += slope < threshold;
       slopes.zero += slope == 0;
       slopes.alive |= static_cast<std::uint64_t>(slope != 0) << j;
     }
   }
+}
+
+template <class T>
+void add_slopes(const Layer& layer, T threshold, const Tile<T>& y, Slopes& slopes) {
+  alignas(64) T numbers[kGroupRows * kBlockColumns];
+  std::fill_n(numbers, kGroupRows * kBlockColumns, T{1});
+  const Tile<T> ones{numbers, kBlockColumns, y.rows, y.columns};
+  kernels<T>().backpropagate(layer.activation, static_cast<T>(layer.parameter), y, ones);
+  add_slopes(threshold, numbers, kBlockColumns, y.rows, y.columns, slopes);
 }
 
 }  // namespace varprop

@@ -48,6 +48,7 @@ struct Worker {
   std::int64_t trial = 0;
   const Kernels<T>& kernel = kernels<T>();
   Histogram histograms[3] = {};  // of the signals of a step: its own part
+  std::vector<double> applied_[2]{};
 
   std::uint64_t trial_number() const { return static_cast<std::uint64_t>(job.first_trial + trial); }
   std::int64_t layers() const { return static_cast<std::int64_t>(job.network.layers.size()); }
@@ -105,6 +106,20 @@ struct Worker {
     }
     gather(layer, groups, back, from, row, rows, k, count, panel.patches(), count);
     return {panel.patches(), count, 1};
+  }
+
+  // The values of a layer's own function, or of its derivative, at some rows of x; they stay until
+  // the next call. By the first member alone.
+  const double* applied(std::int64_t l, bool derivative, const T* x, std::int64_t stride,
+                        std::int64_t rows) {
+    const std::int64_t width = layer(l).width();
+    std::vector<double>& numbers = applied_[derivative];
+    numbers.resize(static_cast<std::size_t>(rows * width));
+    for (std::int64_t i = 0; i < rows; ++i) {
+      std::copy_n(x + i * stride, width, numbers.data() + i * width);
+    }
+    control.guard([&] { host.apply(l, derivative, numbers.data(), rows * width); });
+    return numbers.data();
   }
 
   // Rows row, row + 1, ... of a tile.

@@ -62,6 +62,7 @@ class Simulation:
         kept: int,
         progress: Callable[[float], object] | None,
         form: Callable[[int, int], tuple[NDArray[Any], float]],
+        apply: Callable[[int, bool, NDArray[np.float64]], None],
     ) -> dict[str, Any]: ...
 
 class Accumulators:

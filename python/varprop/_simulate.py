@@ -17,6 +17,7 @@ from varprop._keys import digests, key
 from varprop._progress import progress_bar
 from varprop._statistics import Observed
 from varprop._weights import dtype_name, in_range, thread_count, weights
+from varprop.layers import Elementwise
 from varprop.network import Network, root_mean_square
 from varprop.run import Run
 
@@ -164,7 +165,7 @@ def simulate(
         results = _results_size(net, collected, number, backward)
         what = f"a run of {batch} rows and {number} trial{'s' * (number > 1)}"
         by_trial, kept = _plan(core, len(net.steps), backward, results, bound, what)
-        observed = core.run(by_trial, kept, report, _former(net, seed, kind))
+        observed = core.run(by_trial, kept, report, _former(net, seed, kind), _applier(net))
         return Run(
             net,
             inputs=batch if given is None else given,
@@ -284,6 +285,21 @@ def _former(net: Network, seed: int, kind: str) -> Callable[[int, int], tuple[ND
         return matrix, root_mean_square(matrix)
 
     return form
+
+
+def _applier(net: Network) -> Callable[[int, bool, NDArray[np.float64]], None]:
+    """Return what computes a layer's own function, or its derivative, in place."""
+
+    def apply(position: int, derivative: bool, numbers: NDArray[np.float64]) -> None:
+        step = net.steps[position]
+        layer = step.layer
+        assert isinstance(layer, Elementwise)
+        try:
+            numbers[...] = layer.slope(numbers) if derivative else layer.value(numbers)
+        except ValueError as error:
+            raise ValueError(f"layer {step.name!r}: {error}") from None
+
+    return apply
 
 
 _last: tuple[weakref.ref[Network], _core.Layers] | None = None
