@@ -130,7 +130,7 @@ def test_too_little_memory_is_said(monkeypatch):
     net = NETS["wide"]
     whole = vp.simulate(net, 130, trials=5, threads=2)
     monkeypatch.setattr(_memory, "SMALL", 0)
-    monkeypatch.setattr(_memory, "available", lambda: 2_000_000)
+    monkeypatch.setattr(_memory, "available", lambda: 2_300_000)
     assert bits(vp.simulate(net, 130, trials=5, threads=2)) == bits(whole)
     monkeypatch.setattr(_memory, "available", lambda: 1000)
     with pytest.raises(MemoryError, match=r"a run of 130 rows and 5 trials needs about .* MB"):

@@ -6,7 +6,7 @@ import platform
 
 import numpy as np
 
-from varprop import _core
+from varprop import _core, _threads
 
 __all__ = ["show_config"]
 
@@ -23,7 +23,7 @@ def show_config() -> None:
         "OpenMP": _core.openmp or "none: one thread",
         "instruction sets": f"{', '.join(_core.built_isas())} built; "
         f"{', '.join(_core.supported_isas())} supported here; {_core.active_isa()} active",
-        "threads": _core.available_threads(),
+        "threads": _threads.available(),
     }
     for name, value in rows.items():
         print(f"{name + ':':<18}{value}")

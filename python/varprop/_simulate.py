@@ -16,7 +16,8 @@ from varprop._concat import concat
 from varprop._keys import digests, key
 from varprop._progress import progress_bar
 from varprop._statistics import Observed
-from varprop._weights import dtype_name, in_range, thread_count, weights
+from varprop._threads import thread_count
+from varprop._weights import dtype_name, in_range, weights
 from varprop.layers import Elementwise
 from varprop.network import Network, root_mean_square
 from varprop.run import Run
@@ -87,7 +88,7 @@ def simulate(
     max_trials : int
         With trials="auto": when to stop short of it, with a warning.
     threads : int, optional
-        By default as many as there are cores; changes no bit.
+        By default as many as there are cores for this process; changes no bit.
     progress : bool or callable
         A bar on the terminal, or a function of the fraction done.
 
@@ -356,9 +357,9 @@ def checked_inputs(net: Network, inputs: ArrayLike, kind: str) -> NDArray[Any]:
         cast = np.array(data, dtype=kind, order="C")  # the run keeps it, whatever becomes of data
     finite = np.isfinite(cast)
     if not finite.all():
-        row, *place = (int(i) for i in np.argwhere(~finite)[0])
-        where = f"row {row}, column {', '.join(map(str, place))}"
-        raise ValueError(f"inputs must be finite in {kind}, got {data[(row, *place)]} at {where}")
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        where = f"row {place[0]}, column {', '.join(map(str, place[1:]))}"
+        raise ValueError(f"inputs must be finite in {kind}, got {data[place]} at {where}")
     cast.flags.writeable = False
     return cast
 

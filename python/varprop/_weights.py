@@ -15,6 +15,7 @@ from varprop._draw import Draw
 from varprop._extras import require
 from varprop._keys import key
 from varprop._progress import Report, progress_bar
+from varprop._threads import thread_count
 from varprop.initializers import Law
 
 Axis = tuple[int, int, int]  # start, step, count
@@ -141,13 +142,6 @@ def in_range(rms: float, dtype: str) -> bool:
     """Return whether numbers of this size are more than zeros or infinities in the dtype."""
     least, most = _RANGES["float64" if dtype == "float64" else "float32"]
     return rms == 0.0 or least < rms < most
-
-
-def thread_count(threads: int | None) -> int:
-    """Return the number of threads to use."""
-    if threads is None:
-        return _core.available_threads()
-    return min(_spec.integer("threads", threads, least=1), 1024)
 
 
 def _trial(trial: int) -> int:
