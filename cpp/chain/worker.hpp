@@ -26,7 +26,6 @@ struct Shared {
   T* work[3];            // those that come and go
   T* aside;              // pre-activations that are not kept, but looked at
   std::vector<T*> kept;  // pre-activations
-  T* weights[2];         // of this layer and the next, where a team draws them together
   Chunks chunks[2][2];   // of up to two signals, by the step's parity
   std::vector<Slopes> slopes[2];
   Chunks biases[2];
