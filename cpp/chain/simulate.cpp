@@ -127,7 +127,8 @@ void simulate(const Job& job, Host& host, const Results& results) {
   std::vector<Shared<T>> shared;
   for (int team = 0; team < plan.teams(); ++team) shared.push_back(make_shared<T>(job, size));
   std::vector<Team> teams(static_cast<std::size_t>(plan.threads) + 1);
-  const auto panels = std::make_unique<Panel<T>[]>(static_cast<std::size_t>(plan.threads));
+  const auto panels =
+      std::make_unique_for_overwrite<Panel<T>[]>(static_cast<std::size_t>(plan.threads));
 #pragma omp parallel num_threads(plan.threads) if (plan.threads > 1)
   {
 #ifdef _OPENMP

@@ -26,6 +26,14 @@ void multiply_tile(const View<T>& view, const T* b, std::ptrdiff_t b_stride, int
   const std::ptrdiff_t a_stride = view.row_stride, a_step = view.column_stride;
   Vec<T> sum[rows][vectors];
   const T* from = c;
+  if (!first) {
+    const T* next = c + rows * c_stride;
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; ++i, next += c_stride) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) __builtin_prefetch(next + v * kWidth<T>, 1);
+    }
+  }
 #pragma GCC unroll 12
   for (int i = 0; i < rows; ++i, from += c_stride) {
 #pragma GCC unroll 4
