@@ -73,27 +73,21 @@ struct Worker {
   template <class Get, class See>
   void multiply(const View<T>& x, std::int64_t depth, const T* bias, const Tile<T>& out,
                 std::int64_t rows, std::int64_t from, std::int64_t to, Get get, See see) {
-    // Panels, and the parts of them that a tile reads, of even height, in whole groups of the
-    // generator's rows.
-    const auto even = [](std::int64_t all, std::int64_t most) {
-      return divide_up(divide_up(all, divide_up(all, most)), 4) * 4;
-    };
-    const std::int64_t height = even(depth, kPanelRows<T>), step = even(height, kPartRows<T>);
+    // Panels of even height, in whole groups of the generator's rows.
+    const std::int64_t panels = divide_up(depth, kPanelRows<T>);
+    const std::int64_t height = divide_up(divide_up(depth, panels), 4) * 4;
     for (std::int64_t k = 0; k < depth; k += height) {
-      const std::int64_t end = std::min(depth, k + height);
-      const T* const m = get(k, end - k);
+      const std::int64_t part = std::min(height, depth - k);
+      const T* const m = get(k, part);
       for (std::int64_t c = from; c < to; ++c) {
         if (control.stopped()) return;
         if (c % kPollChunks == 0) member.poll();
         const std::int64_t row = c * kChunkRows;
         const Tile<T> tile = rows_of(out, row, std::min<std::int64_t>(kChunkRows, rows - row));
-        for (std::int64_t i = k; i < end; i += step) {
-          const T* const first = x.data + row * x.row_stride + i * x.column_stride;
-          kernel.multiply({first, x.row_stride, x.column_stride}, m + (i - k) * kBlockColumns,
-                          kBlockColumns, static_cast<int>(std::min(step, end - i)), i == 0, bias,
-                          tile);
-        }
-        if (end < depth) continue;
+        const T* const first = x.data + row * x.row_stride + k * x.column_stride;
+        kernel.multiply({first, x.row_stride, x.column_stride}, m, kBlockColumns,
+                        static_cast<int>(part), k == 0, bias, tile);
+        if (k + part < depth) continue;
         auto seen = see(c);
         each_group(out, rows, c, [&](std::int64_t i, const Tile<T>& group) { seen.add(i, group); });
         seen.done();

@@ -14,12 +14,10 @@ inline constexpr int kChunkRows = 24;     // rows that share a pivot and one acc
 inline constexpr int kProductRows = 240;  // rows of a weight gradient that are formed together
 inline constexpr int kLanes = 16;  // partial sums per accumulator, whatever the vector's width
 
-// Rows of a panel and of a part of it; any values give the same bits, these keep a panel in L2 and
-// a part in L1.
+// Rows of a panel; any value gives the same bits, this one keeps a panel in L2, from where a tile
+// reads it as fast as it multiplies: sums that come back to the tile cost more.
 template <class T>
 inline constexpr int kPanelRows = static_cast<int>(4096 / sizeof(T));
-template <class T>
-inline constexpr int kPartRows = static_cast<int>(512 / sizeof(T));
 
 enum class Law : int { constant, uniform, normal, truncated_normal, quantile };
 
