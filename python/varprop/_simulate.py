@@ -377,21 +377,12 @@ def _results_size(net: Network, collected: tuple[str, ...], trials: int, backwar
 
 def _counted(net: Network, batch: int, observed: dict[str, Any]) -> dict[str, Observed]:
     """Add to each signal how many numbers a trial has of it."""
-    widths = np.array([math.prod(step.output_shape) for step in net.steps], dtype=np.int64)
-    weights, biases = (
-        np.array([math.prod(shape) for shape in shapes if shape], dtype=np.int64)
-        for shapes in (
-            (step.weight_shape for step in net.steps),
-            (step.bias_shape for step in net.steps),
-        )
-    )
-    counts = {
-        "weight_gradients": weights,
-        "bias_gradients": biases,
-        "input_gradients": np.array([batch * math.prod(net.input_shape)]),
-    }
+    parameters = ("weight_gradients", "bias_gradients")
     return {
-        signal: {"count": counts.get(signal, batch * widths), **observed[signal]}
+        signal: {
+            "count": net.sizes[signal] * (1 if signal in parameters else batch),
+            **observed[signal],
+        }
         for signal in _catalogue.SIGNALS
         if signal in observed
     }

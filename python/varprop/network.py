@@ -10,6 +10,7 @@ from math import prod
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from varprop import _compile, _layer, _spec, layers
@@ -140,6 +141,21 @@ class Network:
         """The weights and biases that are given, by their positions in `parameter_names`."""
         laws = [law for step in self.steps for law in (step.law("weight"), step.law("bias"))]
         return {i: law.array for i, law in enumerate(laws) if isinstance(law, Given)}
+
+    @cached_property
+    def sizes(self) -> dict[str, NDArray[np.int64]]:
+        """How many numbers each signal has in every layer, for one example where it has some."""
+        outputs = [step.output_shape for step in self.steps]
+        shapes = {
+            **dict.fromkeys(("preactivations", "activations", "gradients"), outputs),
+            "weight_gradients": [step.weight_shape for step in self.steps],
+            "bias_gradients": [step.bias_shape for step in self.steps],
+            "input_gradients": [self.input_shape],
+        }
+        return {
+            signal: np.array([prod(shape) for shape in found if shape], dtype=np.int64)
+            for signal, found in shapes.items()
+        }
 
     @cached_property
     def parameter_range(self) -> tuple[float, float]:
