@@ -146,7 +146,7 @@ class Network:
     def sizes(self) -> dict[str, NDArray[np.int64]]:
         """How many numbers each signal has in every layer, for one example where it has some."""
         outputs = [step.output_shape for step in self.steps]
-        shapes = {
+        shapes: dict[str, Sequence[Shape | None]] = {
             **dict.fromkeys(("preactivations", "activations", "gradients"), outputs),
             "weight_gradients": [step.weight_shape for step in self.steps],
             "bias_gradients": [step.bias_shape for step in self.steps],
