@@ -17,8 +17,8 @@ class Panel {
   const T* weights(const Plan<T>& plan, std::int64_t k, std::int64_t rows, std::int64_t column,
                    std::int64_t columns) {
     const Layer& layer = plan.layer;
-    if (columns < kBlockColumns) clear(rows);
     if (layer.groups == 1) {
+      if (plan.matrix.numbers && columns < kBlockColumns) clear(rows);
       put(plan, k, rows, column, columns, numbers_, true);
       return numbers_;
     }
@@ -36,7 +36,7 @@ class Panel {
   const T* transposed(const BackwardPlan<T>& plan, std::int64_t k, std::int64_t rows,
                       std::int64_t column, std::int64_t columns) {
     const Layer& layer = plan.layer;
-    if (columns < kBlockColumns || layer.groups > 1) clear(rows);
+    if (plan.matrix.numbers || layer.groups > 1) clear(rows);
     const Groups groups(layer, true, column, columns);
     each_stretch(groups, k, rows, [&](std::int64_t at, const Stretch& stretch) {
       const auto [first, count] = own(groups, stretch.group, column, columns);

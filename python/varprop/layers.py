@@ -155,35 +155,36 @@ class Residual(Layer):
 
 
 @dataclass(frozen=True, slots=True)
-class LayerNorm(Unchanged):
+class Normalization(Unchanged):
+    """A layer that brings rows or columns to one size; `eps` is added to what is divided by."""
+
+    checks: ClassVar[Mapping[str, Check]] = {"eps": _layer.positive, "name": _layer.name}
+
+    eps: float = 1e-5
+    name: str | None = None
+
+
+class LayerNorm(Normalization):
     """Mean 0 and variance 1 over the last axis: ``(x - mean) / sqrt(var + eps)``.
 
     As at initialization: gain 1, shift 0. The variance is the population's (Ba et al. 2016).
     """
 
+    __slots__ = ()
     kind: ClassVar[str] = "layernorm"
-    checks: ClassVar[Mapping[str, Check]] = {"eps": _layer.positive, "name": _layer.name}
-
-    eps: float = 1e-5
-    name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RMSNorm(Unchanged):
+class RMSNorm(Normalization):
     """Mean square 1 over the last axis: ``x / sqrt(mean(x^2) + eps)``.
 
     As at initialization: gain 1 (Zhang and Sennrich 2019).
     """
 
+    __slots__ = ()
     kind: ClassVar[str] = "rmsnorm"
-    checks: ClassVar[Mapping[str, Check]] = {"eps": _layer.positive, "name": _layer.name}
-
-    eps: float = 1e-5
-    name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BatchNorm(Unchanged):
+class BatchNorm(Normalization):
     """Mean 0 and variance 1 of every unit or channel over the batch, and over an image's positions.
 
     As at initialization and in training: gain 1, shift 0, the statistics of the batch itself, the
@@ -191,11 +192,8 @@ class BatchNorm(Unchanged):
     for one depends on all others, forward and in the gradients.
     """
 
+    __slots__ = ()
     kind: ClassVar[str] = "batchnorm"
-    checks: ClassVar[Mapping[str, Check]] = {"eps": _layer.positive, "name": _layer.name}
-
-    eps: float = 1e-5
-    name: str | None = None
 
 
 # --- layers from plain values -------------------------------------------------------------------
