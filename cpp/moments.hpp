@@ -55,13 +55,16 @@ struct Moments : Variance {
   }
 };
 
-inline double total(const double (&lanes)[kLanes]) {
-  double sums[kLanes];
-  std::copy_n(lanes, kLanes, sums);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+// The sum of so many lanes: each half added to the other, until one is left.
+template <int count>
+inline double total(const double (&lanes)[count]) {
+  if constexpr (count == 1) {
+    return lanes[0];
+  } else {
+    double sums[count / 2];  // each size its own: they become registers
+    for (int i = 0; i < count / 2; ++i) sums[i] = lanes[i] + lanes[i + count / 2];
+    return total(sums);
   }
-  return sums[0];
 }
 
 // A sum of squares past the range of double is infinite, whatever is taken off it.

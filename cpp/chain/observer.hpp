@@ -54,10 +54,11 @@ class Chunks {
   // The first of them, in their order.
   Taken merged(std::int64_t count) const {
     const auto end = static_cast<std::size_t>(count);
-    Taken whole;
-    for (std::size_t c = 0; c < end; ++c) whole.moments.merge(moments_[c]);
-    for (std::size_t c = 0; c < std::min(end, powers_.size()); ++c) whole.powers.merge(powers_[c]);
-    return whole;
+    Variance moments;  // in registers
+    for (std::size_t c = 0; c < end; ++c) moments.merge(moments_[c]);
+    Moments powers;
+    for (std::size_t c = 0; c < std::min(end, powers_.size()); ++c) powers.merge(powers_[c]);
+    return {moments, powers};
   }
 
  private:

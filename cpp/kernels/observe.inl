@@ -32,6 +32,18 @@ inline void add_to(double* lanes, const Vec<T>* sums) {
   for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += static_cast<double>(numbers[lane]);
 }
 
+// The sum of numbers, each half added to the other until one is left.
+template <class T, int count>
+inline T folded(const T (&numbers)[count]) {
+  if constexpr (count == 1) {
+    return numbers[0];
+  } else {
+    T sums[count / 2];
+    for (int i = 0; i < count / 2; ++i) sums[i] = numbers[i] + numbers[i + count / 2];
+    return folded(sums);
+  }
+}
+
 template <class T>
 T pivot(const Tile<T>& tile, T scale) {
   Vec<T> sum[kParts<T>] = {};
@@ -43,10 +55,7 @@ T pivot(const Tile<T>& tile, T scale) {
   }
   alignas(64) T numbers[kLanes];
   for (int part = 0; part < kParts<T>; ++part) store(numbers + part * kWidth<T>, sum[part]);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int lane = 0; lane < half; ++lane) numbers[lane] += numbers[lane + half];
-  }
-  return numbers[0] / static_cast<T>(tile.columns);
+  return folded(numbers) / static_cast<T>(tile.columns);
 }
 
 template <bool partial, class T>
