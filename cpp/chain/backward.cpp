@@ -5,20 +5,11 @@
 #include <limits>
 #include <utility>
 
+#include "chain/chunk.hpp"
 #include "chain/cost.hpp"
-#include "chain/mask.hpp"
-#include "chain/normalize.hpp"
-#include "chain/pool.hpp"
 
 namespace varprop {
 namespace {
-
-// A matrix of one row of ones, of any length: a product with it sums columns.
-template <class T>
-View<T> ones() {
-  static constexpr T one = 1;
-  return {&one, 0, 0};
-}
 
 template <class T>
 void multiply_by(T factor, const Tile<T>& tile) {
@@ -27,76 +18,7 @@ void multiply_by(T factor, const Tile<T>& tile) {
   }
 }
 
-template <class T>
-void multiply_by(const double* factors, std::int64_t stride, const Tile<T>& tile) {
-  for (int i = 0; i < tile.rows; ++i) {
-    T* const to = tile.data + i * tile.stride;
-    for (int j = 0; j < tile.columns; ++j) {
-      to[j] = static_cast<T>(static_cast<double>(to[j]) * factors[i * stride + j]);
-    }
-  }
-}
-
 }  // namespace
-
-// What is seen of a chunk of the gradient by the activations of a layer, which becomes that by its
-// pre-activations; not so where it is normalized, which takes a second look.
-template <class T>
-struct Backward<T>::Chunk {
-  const Backward& backward;
-  std::int64_t l;  // -1: by the inputs
-  int exponent;
-  std::int64_t column, position;
-  bool by_preactivations;  // are they that already?
-  Observer<T> observer;
-  Signal<T> y;
-
-  Chunk(const Backward& of, std::int64_t layer, int with_exponent, T scale, std::int64_t block,
-        std::int64_t chunk, bool done_already = false)
-      : backward(of),
-        l(layer),
-        exponent(with_exponent),
-        column(block * kBlockColumns),
-        position(block * of.place(layer).chunks + chunk),
-        by_preactivations(done_already || layer < 0),
-        observer(of.job_.wanted, scale, of.worker_.histograms[0]),
-        y(layer < 0 ? Signal<T>{} : of.forward_.preactivations(layer)) {}
-
-  bool later() const { return l >= 0 && backward.worker_.layer(l).takes_rows(); }
-
-  void add(std::int64_t row, const Tile<T>& gradient) {
-    backward.add_skips(l, exponent, row, column, gradient);
-    if (later()) return;
-    if (!by_preactivations) {
-      const Layer& layer = backward.worker_.layer(l);
-      if (layer.kind == Layer::Kind::dropout) {
-        mask(backward.worker_, layer, row, column, gradient);
-      } else if (layer.activation != 0) {
-        // The kernel only reads y.
-        const Tile<T> at_row{const_cast<T*>(y.x) + row * y.stride + column, y.stride, gradient.rows,
-                             gradient.columns};
-        kernels<T>().backpropagate(layer.activation, static_cast<T>(layer.parameter), at_row,
-                                   gradient);
-      }
-    }
-    observer.add(gradient);
-  }
-
-  void done() const {
-    if (later()) return;
-    backward.shared_.chunks[0][backward.worker_.member.parity()].put(position, observer.taken());
-  }
-};
-
-// What is seen of some rows of the gradient by the weights.
-template <class T>
-struct Backward<T>::Rows {
-  Observer<T> observer;
-  Taken& taken;
-
-  void add(std::int64_t, const Tile<T>& product) { observer.add(product); }
-  void done() const { taken.merge(observer.taken()); }
-};
 
 template <class T>
 void Backward<T>::run() {
@@ -252,144 +174,6 @@ void Backward<T>::back(const BackwardPlan<T>& plan, std::int64_t l, T* out, std:
       });
 }
 
-// A group of rows of the gradient by the weights in a block of columns, and with the first group
-// the gradient by the biases.
-template <class T>
-void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t block,
-                                      std::int64_t group) {
-  const Layer& layer = plan.layer;
-  const std::int64_t row = group * kProductRows;
-  const std::int64_t rows = std::min<std::int64_t>(kProductRows, layer.fan_in() - row);
-  Panel<T>& panel = worker_.panel;
-  const std::int64_t column = block * kBlockColumns;
-  const auto columns =
-      static_cast<int>(std::min<std::int64_t>(kBlockColumns, layer.width() - column));
-  const Tile<T> product{panel.product(), kBlockColumns, 0, columns};
-  alignas(64) T sums[kBlockColumns];
-  const Tile<T> bias{sums, kBlockColumns, 1, columns};
-  Taken taken;
-  const Groups groups(layer, false, column, columns);
-  worker_.multiply(
-      [&](std::int64_t i, std::int64_t height, std::int64_t k, std::int64_t count) -> View<T> {
-        if (layer.kind == Layer::Kind::dense) {
-          return {plan.in.x + k * plan.in.stride + row + i, 1, plan.in.stride};
-        }
-        for (std::int64_t j = 0; j < count; ++j) {
-          const std::int64_t term = (k + j) / plan.rows * groups.terms() + row + i;
-          gather(layer, groups, false, plan.in, (k + j) % plan.rows, 1, term, height,
-                 panel.patches() + j * height, height);
-        }
-        return {panel.patches(), 1, height};
-      },
-      plan.rows* groups.count, nullptr, product, rows, 0, divide_up(rows, kChunkRows),
-      [&](std::int64_t k, std::int64_t count) {
-        const T* const part = panel.gradient(plan, k, count, column, columns);
-        if (group == 0) {
-          worker_.kernel.multiply(ones<T>(), part, kBlockColumns, static_cast<int>(count), k == 0,
-                                  nullptr, bias);
-        }
-        return part;
-      },
-      [&](std::int64_t) {
-        return Rows{{job_.wanted, plan.weight_moment_scale, worker_.histograms[1]}, taken};
-      });
-  const std::size_t parity = worker_.member.parity();
-  const std::int64_t pieces = divide_up(layer.fan_in(), kProductRows);
-  shared_.chunks[1][parity].put(block * pieces + group, taken);
-  if (group > 0) return;
-  Observer<T> observer(job_.wanted, plan.bias_moment_scale, worker_.histograms[2]);
-  observer.add(bias);
-  shared_.biases[parity].put(block, observer.taken());
-}
-
-// Back through a layer whose rows come from the same rows of what entered.
-template <class T>
-void Backward<T>::pass(const BackwardPlan<T>& plan, std::int64_t l, T* out) {
-  const Layer& layer = plan.layer;
-  const Place to = place(l - 1);
-  const std::int64_t stride = row_stride(to.shape.channels);
-  const std::int64_t sums = layer.has_bias ? to.blocks : 0;  // a bias leaves the shape as it is
-  worker_.member.share(to.chunks + sums, [&](std::int64_t task) {
-    if (task >= to.chunks) return sum_biases(plan, task - to.chunks);
-    for (std::int64_t block = 0; block < to.blocks; ++block) {
-      Chunk seen(*this, l - 1, plan.exponent, plan.scale, block, task);
-      const std::int64_t column = block * kBlockColumns;
-      Worker<T>::each_group(Worker<T>::block_of(out, stride, to.shape.channels, block), to.rows,
-                            task, [&](std::int64_t row, const Tile<T>& tile) {
-                              make(plan, row, column, tile);
-                              seen.add(row, tile);
-                            });
-      seen.done();
-    }
-  });
-}
-
-// A tile of the gradient by what entered.
-template <class T>
-void Backward<T>::make(const BackwardPlan<T>& plan, std::int64_t row, std::int64_t column,
-                       const Tile<T>& out) const {
-  const Layer& layer = plan.layer;
-  const Signal<T>& gradient = plan.gradient;
-  if (layer.kind == Layer::Kind::pool) {
-    return pool_back(layer, gradient, plan.factor, row, column, out);
-  }
-  if (layer.kind == Layer::Kind::flatten) {
-    return flatten_back(layer, gradient, plan.factor, row, column, out);
-  }
-  const bool scaled = layer.kind == Layer::Kind::map || layer.kind == Layer::Kind::join;
-  const T factor = scaled ? plan.factor : plan.weight_scale;
-  for (int i = 0; i < out.rows; ++i) {
-    const T* const from = gradient.x + (row + i) * gradient.stride + column;
-    T* const to = out.data + i * out.stride;
-    for (int j = 0; j < out.columns; ++j) to[j] = from[j] * factor;
-  }
-}
-
-// The gradient by the biases of a block of columns.
-template <class T>
-void Backward<T>::sum_biases(const BackwardPlan<T>& plan, std::int64_t block) {
-  const std::int64_t column = block * kBlockColumns;
-  const auto columns =
-      static_cast<int>(std::min<std::int64_t>(kBlockColumns, plan.layer.width() - column));
-  alignas(64) T sums[kBlockColumns];
-  const Tile<T> bias{sums, kBlockColumns, 1, columns};
-  for (std::int64_t k = 0; k < plan.rows; k += kPanelRows<T>) {
-    const std::int64_t count = std::min<std::int64_t>(kPanelRows<T>, plan.rows - k);
-    const T* const part = worker_.panel.gradient(plan, k, count, column, columns);
-    worker_.kernel.multiply(ones<T>(), part, kBlockColumns, static_cast<int>(count), k == 0,
-                            nullptr, bias);
-  }
-  Observer<T> observer(job_.wanted, plan.bias_moment_scale, worker_.histograms[2]);
-  observer.add(bias);
-  shared_.biases[worker_.member.parity()].put(block, observer.taken());
-}
-
-template <class T>
-void Backward<T>::record_parameters(const BackwardPlan<T>& plan, std::int64_t l,
-                                    std::size_t parity) {
-  const Layer& layer = plan.layer;
-  const std::int64_t blocks = divide_up(layer.width(), kBlockColumns);
-  const auto write = [&](const Observed& to, std::int64_t place, std::int64_t of, Taken taken,
-                         int exponent) {
-    if (!taken.moments.finite()) {
-      taken = unknown();
-      worker_.out_of_range(l);
-    }
-    worker_.record(to, place, of, taken, exponent);
-  };
-  const auto at = static_cast<std::size_t>(l);
-  if (program_.weight[at] >= 0) {
-    const std::int64_t pieces = blocks * divide_up(layer.fan_in(), kProductRows);
-    write(worker_.results.weight_gradients, program_.weight[at], program_.weights,
-          shared_.chunks[1][parity].merged(pieces), plan.weight_exponent + plan.weight_unit);
-  }
-  if (program_.bias[at] >= 0) {
-    write(worker_.results.bias_gradients, program_.bias[at], program_.biases,
-          shared_.biases[parity].merged(blocks), plan.bias_exponent + plan.bias_unit);
-  }
-  worker_.control.step_done();
-}
-
 // The size of the gradients that come to layer l by skips.
 template <class T>
 Size Backward<T>::beside(std::int64_t l) const {
@@ -443,60 +227,6 @@ void Backward<T>::end(std::int64_t l) {
   const Place to = place(l);
   worker_.flush(to.observed, to.layer, to.layers, worker_.histograms[0]);
   worker_.member.end();
-}
-
-// From the gradient by the activations of a layer that takes whole rows to that by what entered it.
-template <class T>
-Signal<T> Backward<T>::through(std::int64_t l, T* gradient, int exponent, int unit) {
-  const Layer& layer = worker_.layer(l);
-  const Place to = place(l);
-  const std::int64_t width = to.shape.channels, stride = row_stride(width);
-  const Signal<T> y = forward_.preactivations(l);
-  int shift = 0;
-  if (layer.normalizes()) {
-    read_spread(worker_, layer, y, 0);
-    read_gradient(worker_, layer, y, {gradient, stride, 0, exponent});
-    // As much as the numbers y grew when they were normalized.
-    shift = exponent_of(y.rms) - exponent_of(forward_.activations(l).size());
-    exponent -= y.exponent + shift;
-  }
-  const std::size_t parity = worker_.member.parity();
-  const auto run = [&](std::int64_t chunk) {
-    const double* slopes = nullptr;
-    if (!layer.normalizes()) {
-      const std::int64_t row = chunk * kChunkRows;
-      slopes = worker_.applied(l, true, y.x + row * y.stride, y.stride,
-                               std::min<std::int64_t>(kChunkRows, to.rows - row));
-    }
-    for (std::int64_t block = 0; block < to.blocks; ++block) {
-      const std::int64_t column = block * kBlockColumns;
-      Observer<T> observer(job_.wanted, std::ldexp(T{1}, -unit), worker_.histograms[0]);
-      Worker<T>::each_group(
-          Worker<T>::block_of(gradient, stride, width, block), to.rows, chunk,
-          [&](std::int64_t row, const Tile<T>& tile) {
-            if (slopes) {
-              multiply_by(slopes + row % kChunkRows * width + column, width, tile);
-            } else {
-              const Tile<T> at_row{const_cast<T*>(y.x) + row * y.stride + column, y.stride,
-                                   tile.rows, tile.columns};  // only read
-              normalize_back(shared_, layer, row, column, at_row, tile, std::ldexp(1.0, shift));
-            }
-            observer.add(tile);
-          });
-      shared_.chunks[0][parity].put(block * to.chunks + chunk, observer.taken());
-    }
-  };
-  if (layer.normalizes()) {
-    worker_.member.share(to.chunks, run);
-  } else {
-    for (std::int64_t c = 0; c < to.chunks && worker_.member.first(); ++c) {
-      if (worker_.control.stopped()) break;
-      run(c);
-    }
-  }
-  end(l);
-  if (worker_.member.leaving()) return {gradient, stride, 0, exponent};
-  return look(l, gradient, exponent, unit, parity);
 }
 
 // Writes down what was seen of it. Slopes far below 1 leave small numbers, which are brought near 1

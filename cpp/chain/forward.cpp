@@ -4,78 +4,10 @@
 #include <bit>
 #include <cmath>
 
-#include "chain/mask.hpp"
+#include "chain/chunk.hpp"
 #include "chain/normalize.hpp"
-#include "chain/pool.hpp"
 
 namespace varprop {
-
-// What is seen of a chunk of pre-activations, which become activations.
-template <class T>
-struct Forward<T>::Chunk {
-  const Forward& forward;
-  const Plan<T>& plan;
-  bool seen;
-  T* x;  // where the activations of row 0 go
-  std::int64_t stride, column, position;
-  Observer<T> pre, act;
-  Slopes slopes{};
-  // Of the chunk's rows, activations and slopes that the host computed.
-  const double *values = nullptr, *derivatives = nullptr;
-
-  Chunk(const Forward& of, const Plan<T>& with, T* to, bool is_seen, std::int64_t block,
-        std::int64_t chunk)
-      : forward(of),
-        plan(with),
-        seen(is_seen),
-        x(to + block * kBlockColumns),
-        stride(row_stride(with.layer.width())),
-        column(block * kBlockColumns),
-        position(block * with.row_chunks + chunk),
-        pre(of.job_.wanted, with.pre_scale, of.worker_.histograms[0]),
-        act(of.job_.wanted, with.act_scale, of.worker_.histograms[1]) {}
-
-  void add(std::int64_t row, const Tile<T>& y) {
-    if (seen) look(row, y);
-    if (plan.layer.linear()) return;
-    const Tile<T> to{x + row * stride, stride, y.rows, y.columns};
-    if (values) {
-      take(values + row % kChunkRows * plan.layer.width() + column, to);
-    } else {
-      forward.finish(plan.layer, row, column, y, to);
-    }
-    if (seen) act.add(to);
-  }
-
-  void done() const {
-    if (!seen) return;
-    Shared<T>& shared = forward.shared_;
-    const std::size_t parity = forward.worker_.member.parity();
-    shared.chunks[0][parity].put(position, pre.taken());
-    if (!plan.layer.linear()) shared.chunks[1][parity].put(position, act.taken());
-    if (forward.job_.wanted.saturation) shared.slopes[parity][at(position)] = slopes;
-  }
-
- private:
-  void take(const double* from, const Tile<T>& to) const {
-    for (int i = 0; i < to.rows; ++i, from += plan.layer.width()) {
-      for (int j = 0; j < to.columns; ++j) to.data[i * to.stride + j] = static_cast<T>(from[j]);
-    }
-  }
-
-  void look(std::int64_t row, const Tile<T>& y) {
-    pre.add(y);
-    const auto& threshold = forward.job_.wanted.saturation;
-    if (!threshold) return;
-    if (derivatives) {
-      const std::int64_t width = plan.layer.width();
-      add_slopes(*threshold, derivatives + row % kChunkRows * width + column, width, y.rows,
-                 y.columns, slopes);
-    } else {
-      add_slopes(plan.layer, static_cast<T>(*threshold), y, slopes);
-    }
-  }
-};
 
 template <class T>
 Forward<T>::Forward(Worker<T>& worker, const Program& program)
@@ -218,23 +150,6 @@ void Forward<T>::activate(std::int64_t l) {
 }
 
 template <class T>
-void Forward<T>::apply_again(std::int64_t l, const T* y, T* x, std::int64_t rows,
-                             std::int64_t stride) {
-  const std::int64_t width = worker_.layer(l).width();
-  for (std::int64_t row = 0; row < rows && worker_.member.first(); row += kChunkRows) {
-    if (worker_.control.stopped()) break;
-    const std::int64_t count = std::min<std::int64_t>(kChunkRows, rows - row);
-    const double* const values = worker_.applied(l, false, y + row * stride, stride, count);
-    for (std::int64_t i = 0; i < count; ++i) {
-      for (std::int64_t j = 0; j < width; ++j) {
-        x[(row + i) * stride + j] = static_cast<T>(values[i * width + j]);
-      }
-    }
-  }
-  worker_.member.end();
-}
-
-template <class T>
 void Forward<T>::finish(const Layer& layer, std::int64_t row, std::int64_t column, const Tile<T>& y,
                         const Tile<T>& x) const {
   if (layer.normalizes()) return normalize(shared_, layer, row, column, y, x);
@@ -308,70 +223,6 @@ void Forward<T>::multiply(const Plan<T>& plan, T* y, T* x, bool seen) {
     }
   } else {
     member.share(plan.blocks, [&](std::int64_t block) { run(block, 0, plan.row_chunks); });
-  }
-}
-
-// A layer without a product.
-template <class T>
-void Forward<T>::pass(std::int64_t l, const Plan<T>& plan, T* y, T* x, bool seen) {
-  const std::int64_t width = plan.layer.width(), stride = row_stride(width);
-  const bool by_host = plan.layer.kind == Layer::Kind::elementwise;
-  const auto run = [&](std::int64_t chunk) {
-    const double *values = nullptr, *derivatives = nullptr;
-    if (by_host) {
-      const std::int64_t row = chunk * kChunkRows;
-      const std::int64_t rows = std::min<std::int64_t>(kChunkRows, plan.rows - row);
-      const Tile<T> all{y, stride, 0, static_cast<int>(width)};
-      make(plan, nullptr, row, 0, Worker<T>::rows_of(all, row, rows));
-      values = worker_.applied(l, false, y + row * stride, stride, rows);
-      if (seen && job_.wanted.saturation) {
-        derivatives = worker_.applied(l, true, y + row * stride, stride, rows);
-      }
-    }
-    for (std::int64_t block = 0; block < plan.blocks; ++block) {
-      const Tile<T> tile = Worker<T>::block_of(y, stride, width, block);
-      const std::int64_t column = block * kBlockColumns;
-      const T* const biases = worker_.panel.biases(plan, column, tile.columns);
-      Chunk seen_chunk(*this, plan, x, seen, block, chunk);
-      seen_chunk.values = values;
-      seen_chunk.derivatives = derivatives;
-      Worker<T>::each_group(tile, plan.rows, chunk, [&](std::int64_t row, const Tile<T>& group) {
-        if (!values) make(plan, biases, row, column, group);
-        seen_chunk.add(row, group);
-      });
-      seen_chunk.done();
-    }
-  };
-  if (!by_host) return worker_.member.share(plan.row_chunks, run);
-  for (std::int64_t c = 0; c < plan.row_chunks && worker_.member.first(); ++c) {
-    if (worker_.control.stopped()) return;
-    run(c);
-  }
-}
-
-template <class T>
-void Forward<T>::make(const Plan<T>& plan, const T* biases, std::int64_t row, std::int64_t column,
-                      const Tile<T>& y) const {
-  if (plan.layer.kind == Layer::Kind::pool)
-    return pool(plan.layer, plan.in, plan.factor, row, column, y);
-  if (plan.layer.kind == Layer::Kind::flatten)
-    return flatten(plan.layer, plan.in, plan.factor, row, column, y);
-  for (int i = 0; i < y.rows; ++i) {
-    const T* const in = plan.in.x + (row + i) * plan.in.stride + column;
-    T* const out = y.data + i * y.stride;
-    if (plan.layer.kind == Layer::Kind::join) {
-      const T* const skip = plan.skip.x + (row + i) * plan.skip.stride + column;
-      for (int j = 0; j < y.columns; ++j) {
-        out[j] = in[j] * plan.factor + skip[j] * plan.skip_factor;
-      }
-    } else if (plan.layer.kind == Layer::Kind::map || plan.layer.kind == Layer::Kind::elementwise) {
-      for (int j = 0; j < y.columns; ++j) out[j] = in[j] * plan.factor;
-      if (biases) {
-        for (int j = 0; j < y.columns; ++j) out[j] += biases[j];
-      }
-    } else {
-      std::copy_n(in, y.columns, out);
-    }
   }
 }
 
