@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import varprop as vp
-from varprop import _simulate, reference
+from varprop import reference
+from varprop._job import Job, Plan
 from varprop.layers import Layer
 
 STATISTICS = ("kurtosis", "histogram", "correlation", "saturation", "gradient_correlation")
@@ -126,7 +127,7 @@ def test_threads_and_what_is_kept_change_no_bit(name: str, monkeypatch: pytest.M
         assert flat(vp.simulate(net, 60, threads=threads, **options)) == expected
     for kept in range(1, len(net.steps)):
         monkeypatch.setattr(
-            _simulate, "_plan", lambda core, *_, kept=kept: (False, max(kept, core.fewest_kept))
+            Job, "plan", lambda _, core, *__, kept=kept: Plan(False, max(kept, core.fewest_kept))
         )
         assert flat(vp.simulate(net, 60, threads=2, **options)) == expected
 

@@ -1,6 +1,7 @@
 // Simulating a compiled network from Python.
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -86,6 +87,47 @@ class ObservedArrays {
 
   std::vector<py::ssize_t> shape_;
   Observed view_;
+  py::dict dict_;
+};
+
+// The arrays of one Whole: of the activations of some layers, and of the gradients by all
+// parameters.
+class WholeArrays {
+ public:
+  WholeArrays(const Network& network, std::int64_t batch, const std::vector<std::size_t>& layers,
+              bool gradients) {
+    std::vector<py::object> activations(network.layers.size(), py::none());
+    view_.activations.resize(network.layers.size());
+    for (const std::size_t l : layers) {
+      const Shape& shape = network.layers.at(l).out;
+      activations[l] = add(view_.activations[l], batch * shape.positions(), shape.channels);
+    }
+    dict_["activations"] = activations;
+    if (!gradients) return;
+    std::vector<py::object> weights, biases;
+    for (const Layer& layer : network.layers) {
+      double*& weight = view_.weight_gradients.emplace_back();
+      double*& bias = view_.bias_gradients.emplace_back();
+      if (layer.has_weight()) weights.push_back(add(weight, layer.fan_in(), layer.width()));
+      if (layer.has_bias) biases.push_back(add(bias, 1, layer.width()));
+    }
+    dict_["weight_gradients"] = weights;
+    dict_["bias_gradients"] = biases;
+  }
+
+  const Whole& view() const { return view_; }
+  const py::dict& dict() const { return dict_; }
+
+ private:
+  // NaN where nothing is written: past the layer at which a signal leaves the range.
+  static py::object add(double*& place, std::int64_t rows, std::int64_t width) {
+    py::array_t<double> array({rows, width});
+    place = array.mutable_data();
+    std::fill_n(place, rows * width, std::numeric_limits<double>::quiet_NaN());
+    return array;
+  }
+
+  Whole view_;
   py::dict dict_;
 };
 
@@ -232,8 +274,8 @@ class Simulation {
     return single_ ? working_memory<float>(job) : working_memory<double>(job);
   }
 
-  py::dict run(bool by_trial, int kept, py::object progress, py::object form,
-               py::object apply) const {
+  py::dict run(bool by_trial, int kept, py::object progress, py::object form, py::object apply,
+               const std::vector<std::size_t>& whole_activations, bool whole_gradients) const {
     const std::size_t layers = network_.layers.size();
     const Wanted& wanted = job_.wanted;
     py::dict result;
@@ -257,6 +299,11 @@ class Simulation {
       results.input_gradients = observe("input_gradients", 1, false, false);
     }
     result["out_of_range"] = out_of_range;
+    if (whole_gradients || !whole_activations.empty()) {
+      const WholeArrays whole(network_, job_.batch, whole_activations, whole_gradients);
+      result["whole"] = whole.dict();
+      results.whole = whole.view();
+    }
     PythonHost host(std::move(progress), std::move(form), std::move(apply));
     {
       const py::gil_scoped_release unlocked;
@@ -324,7 +371,8 @@ void bind_chain(py::module_& m) {
       .def_property_readonly("fewest_kept", &Simulation::fewest_kept)
       .def("memory", &Simulation::memory, py::arg("by_trial"), py::arg("kept"))
       .def("run", &Simulation::run, py::arg("by_trial"), py::arg("kept"), py::arg("progress"),
-           py::arg("form"), py::arg("apply"));
+           py::arg("form"), py::arg("apply"), py::arg("whole_activations"),
+           py::arg("whole_gradients"));
 }
 
 }  // namespace varprop

@@ -149,7 +149,7 @@ void Backward<T>::multiply(const BackwardPlan<T>& plan, std::int64_t l, T* out) 
       back(plan, l, out, task / parts, to.chunks * part / parts, to.chunks * (part + 1) / parts);
     } else {
       const std::int64_t piece = task - to.blocks * parts;
-      multiply_parameters(plan, piece / groups, piece % groups);
+      multiply_parameters(plan, l, piece / groups, piece % groups);
     }
   });
 }

@@ -48,10 +48,13 @@ class Backward {
   void multiply(const BackwardPlan<T>&, std::int64_t l, T* out);
   void back(const BackwardPlan<T>&, std::int64_t l, T* out, std::int64_t block, std::int64_t from,
             std::int64_t to);
-  void multiply_parameters(const BackwardPlan<T>&, std::int64_t block, std::int64_t group);
+  void multiply_parameters(const BackwardPlan<T>&, std::int64_t l, std::int64_t block,
+                           std::int64_t group);
   void pass(const BackwardPlan<T>&, std::int64_t l, T* out);
   void make(const BackwardPlan<T>&, std::int64_t row, std::int64_t column, const Tile<T>&) const;
-  void sum_biases(const BackwardPlan<T>&, std::int64_t block);
+  void sum_biases(const BackwardPlan<T>&, std::int64_t l, std::int64_t block);
+  void look_at_biases(const BackwardPlan<T>&, std::int64_t l, std::int64_t block,
+                      const Tile<T>& bias);
   void record_parameters(const BackwardPlan<T>&, std::int64_t l, std::size_t parity);
   Size beside(std::int64_t l) const;
   void add_skips(std::int64_t l, int exponent, std::int64_t row, std::int64_t column,

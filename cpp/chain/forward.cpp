@@ -190,6 +190,8 @@ void Forward<T>::step(std::int64_t l, bool seen) {
   signal = {x, stride, 0, plan.act_exponent};
   preactivations_[at(l + 1)] = {y, stride, 0, plan.exponent};
   look(l, plan, y);
+  double* const whole = Whole::of(worker_.results.whole.activations, l);
+  if (whole && !worker_.member.leaving()) copy(l, whole);
 }
 
 template <class T>
@@ -278,6 +280,22 @@ void Forward<T>::look(std::int64_t l, const Plan<T>& plan, const T* y) {
     to.preactivations.correlation[position] = before;
     to.activations.correlation[position] = after;
   }
+}
+
+// The activations of a layer, to whom wants them whole.
+template <class T>
+void Forward<T>::copy(std::int64_t l, double* to) {
+  const Layer& layer = worker_.layer(l);
+  const Signal<T>& x = activations(l);
+  const std::int64_t rows = job_.batch * layer.out.positions(), width = layer.width();
+  worker_.member.share(divide_up(rows, kChunkRows), [&](std::int64_t chunk) {
+    const std::int64_t row = chunk * kChunkRows;
+    const auto count = static_cast<int>(std::min<std::int64_t>(kChunkRows, rows - row));
+    const Tile<T> tile{const_cast<T*>(x.x) + row * x.stride, x.stride, count,
+                       static_cast<int>(width)};  // only read
+    worker_.copy(tile, x.exponent, width, to + row * width);
+  });
+  worker_.member.end();
 }
 
 template <class T>

@@ -52,6 +52,7 @@ class Forward {
             const Tile<T>& y) const;
   void retire(std::int64_t l);
   void look(std::int64_t l, const Plan<T>& plan, const T* y);
+  void copy(std::int64_t l, double* to);
   void record_slopes(std::int64_t l, const Plan<T>& plan, const std::vector<Slopes>& chunks) const;
 
   Worker<T>& worker_;

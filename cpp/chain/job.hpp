@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "control.hpp"
 #include "network.hpp"
@@ -69,12 +70,24 @@ struct Observed {
   double *saturation = nullptr, *zero_slope = nullptr, *dead = nullptr;
 };
 
+// Whole signals, for whom their moments are not enough: of a job of one trial, true values by
+// layer; null where they are not asked for.
+struct Whole {
+  std::vector<double*> activations;  // (rows, width)
+  std::vector<double*> weight_gradients, bias_gradients;
+
+  static double* of(const std::vector<double*>& signals, std::int64_t layer) {
+    return signals.empty() ? nullptr : signals[static_cast<std::size_t>(layer)];
+  }
+};
+
 struct Results {
   Observed preactivations, activations;
   Observed gradients, weight_gradients, bias_gradients;
   Observed input_gradients;  // of one layer
   // (trials): the first layer with a number outside the dtype's range, or -1
   std::int64_t* out_of_range = nullptr;
+  Whole whole;
 };
 
 }  // namespace varprop

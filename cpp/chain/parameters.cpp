@@ -20,16 +20,22 @@ template <class T>
 struct Backward<T>::Rows {
   Observer<T> observer;
   Taken& taken;
+  int exponent;
+  std::int64_t width;
+  double* whole;  // where the first row goes, if anybody wants it
 
-  void add(std::int64_t, const Tile<T>& product) { observer.add(product); }
+  void add(std::int64_t row, const Tile<T>& product) {
+    observer.add(product);
+    if (whole) Worker<T>::copy(product, exponent, width, whole + row * width);
+  }
   void done() const { taken.merge(observer.taken()); }
 };
 
 // A group of rows of the gradient by the weights in a block of columns, and with the first group
 // the gradient by the biases.
 template <class T>
-void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t block,
-                                      std::int64_t group) {
+void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t l,
+                                      std::int64_t block, std::int64_t group) {
   const Layer& layer = plan.layer;
   const std::int64_t row = group * kProductRows;
   const std::int64_t rows = std::min<std::int64_t>(kProductRows, layer.fan_in() - row);
@@ -41,6 +47,8 @@ void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t 
   alignas(64) T sums[kBlockColumns];
   const Tile<T> bias{sums, kBlockColumns, 1, columns};
   Taken taken;
+  double* const first = Whole::of(worker_.results.whole.weight_gradients, l);
+  double* const whole = first ? first + row * layer.width() + column : nullptr;
   const Groups groups(layer, false, column, columns);
   worker_.multiply(
       [&](std::int64_t i, std::int64_t height, std::int64_t k, std::int64_t count) -> View<T> {
@@ -64,20 +72,32 @@ void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t 
         return part;
       },
       [&](std::int64_t) {
-        return Rows{{job_.wanted, plan.weight_moment_scale, worker_.histograms[1]}, taken};
+        return Rows{{job_.wanted, plan.weight_moment_scale, worker_.histograms[1]},
+                    taken,
+                    plan.weight_exponent,
+                    layer.width(),
+                    whole};
       });
-  const std::size_t parity = worker_.member.parity();
   const std::int64_t pieces = divide_up(layer.fan_in(), kProductRows);
-  shared_.chunks[1][parity].put(block * pieces + group, taken);
-  if (group > 0) return;
+  shared_.chunks[1][worker_.member.parity()].put(block * pieces + group, taken);
+  if (group == 0) look_at_biases(plan, l, block, bias);
+}
+
+// What is seen of the gradient by the biases of a block.
+template <class T>
+void Backward<T>::look_at_biases(const BackwardPlan<T>& plan, std::int64_t l, std::int64_t block,
+                                 const Tile<T>& bias) {
   Observer<T> observer(job_.wanted, plan.bias_moment_scale, worker_.histograms[2]);
   observer.add(bias);
-  shared_.biases[parity].put(block, observer.taken());
+  shared_.biases[worker_.member.parity()].put(block, observer.taken());
+  if (double* const whole = Whole::of(worker_.results.whole.bias_gradients, l)) {
+    worker_.copy(bias, plan.bias_exponent, plan.layer.width(), whole + block * kBlockColumns);
+  }
 }
 
 // The gradient by the biases of a block of columns.
 template <class T>
-void Backward<T>::sum_biases(const BackwardPlan<T>& plan, std::int64_t block) {
+void Backward<T>::sum_biases(const BackwardPlan<T>& plan, std::int64_t l, std::int64_t block) {
   const std::int64_t column = block * kBlockColumns;
   const auto columns =
       static_cast<int>(std::min<std::int64_t>(kBlockColumns, plan.layer.width() - column));
@@ -89,9 +109,7 @@ void Backward<T>::sum_biases(const BackwardPlan<T>& plan, std::int64_t block) {
     worker_.kernel.multiply(ones<T>(), part, kBlockColumns, static_cast<int>(count), k == 0,
                             nullptr, bias);
   }
-  Observer<T> observer(job_.wanted, plan.bias_moment_scale, worker_.histograms[2]);
-  observer.add(bias);
-  shared_.biases[worker_.member.parity()].put(block, observer.taken());
+  look_at_biases(plan, l, block, bias);
 }
 
 template <class T>
@@ -120,10 +138,10 @@ void Backward<T>::record_parameters(const BackwardPlan<T>& plan, std::int64_t l,
   worker_.control.step_done();
 }
 
-#define INSTANTIATE(T)                                                                 \
-  template void Backward<T>::multiply_parameters(const BackwardPlan<T>&, std::int64_t, \
-                                                 std::int64_t);                        \
-  template void Backward<T>::sum_biases(const BackwardPlan<T>&, std::int64_t);         \
+#define INSTANTIATE(T)                                                                       \
+  template void Backward<T>::multiply_parameters(const BackwardPlan<T>&, std::int64_t,       \
+                                                 std::int64_t, std::int64_t);                \
+  template void Backward<T>::sum_biases(const BackwardPlan<T>&, std::int64_t, std::int64_t); \
   template void Backward<T>::record_parameters(const BackwardPlan<T>&, std::int64_t, std::size_t);
 INSTANTIATE(float)
 INSTANTIATE(double)

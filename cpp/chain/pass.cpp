@@ -110,7 +110,7 @@ void Backward<T>::pass(const BackwardPlan<T>& plan, std::int64_t l, T* out) {
   const std::int64_t stride = row_stride(to.shape.channels);
   const std::int64_t sums = layer.has_bias ? to.blocks : 0;  // a bias leaves the shape as it is
   worker_.member.share(to.chunks + sums, [&](std::int64_t task) {
-    if (task >= to.chunks) return sum_biases(plan, task - to.chunks);
+    if (task >= to.chunks) return sum_biases(plan, l, task - to.chunks);
     for (std::int64_t block = 0; block < to.blocks; ++block) {
       Chunk seen(*this, l - 1, plan.exponent, plan.scale, block, task);
       const std::int64_t column = block * kBlockColumns;

@@ -173,6 +173,16 @@ struct Worker {
     }
   }
 
+  // Copies a part of a signal that is wanted whole: rows of `width` numbers, of which `to` is the
+  // first that the tile has.
+  static void copy(const Tile<T>& tile, int exponent, std::int64_t width, double* to) {
+    for (int i = 0; i < tile.rows; ++i, to += width) {
+      for (int j = 0; j < tile.columns; ++j) {
+        to[j] = std::ldexp(static_cast<double>(tile.data[i * tile.stride + j]), exponent);
+      }
+    }
+  }
+
   void out_of_range(std::int64_t l) const {
     if (results.out_of_range[trial] < 0) results.out_of_range[trial] = l;
   }

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,8 @@ class Simulation:
         progress: Callable[[float], object] | None,
         form: Callable[[int, int], tuple[NDArray[Any], float]],
         apply: Callable[[int, bool, NDArray[np.float64]], None],
+        whole_activations: Sequence[int],
+        whole_gradients: bool,
     ) -> dict[str, Any]: ...
 
 class Accumulators:

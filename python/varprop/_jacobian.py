@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from varprop import _memory, _singular, _spec, activations
 from varprop._extras import require
+from varprop._job import check_ranges, checked_inputs
 from varprop._progress import progress_bar
-from varprop._simulate import check_ranges, checked_inputs
 from varprop._singular import Chain, Scaled
 from varprop._spectrum import Jacobian
 from varprop._weights import dtype_name, weights
