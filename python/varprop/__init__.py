@@ -6,6 +6,8 @@ The public names; ``varprop.reference`` states the same computations in plain Nu
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from varprop._compare import compare
+from varprop._comparison import Comparison
 from varprop._concat import concat
 from varprop._config import show_config
 from varprop._core import __version__
@@ -13,6 +15,7 @@ from varprop._files import load
 from varprop._jacobian import Jacobian, jacobian
 from varprop._keys import STREAM_VERSION
 from varprop._moments import Moments
+from varprop._rescale import rescale
 from varprop._simulate import simulate
 from varprop._weights import weights
 from varprop.activations import ActivationFunction
@@ -24,6 +27,7 @@ from varprop.initializers import (
     Law,
     Normal,
     Orthogonal,
+    Scaled,
     Sparse,
     TruncatedNormal,
     Uniform,
@@ -61,6 +65,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm",
     "Bias",
+    "Comparison",
     "Constant",
     "Conv2d",
     "DeltaOrthogonal",
@@ -83,6 +88,7 @@ __all__ = [
     "Residual",
     "Run",
     "Scale",
+    "Scaled",
     "Sparse",
     "TruncatedNormal",
     "UnhealthySignal",
@@ -91,6 +97,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "activations",
+    "compare",
     "concat",
     "fans",
     "gain",
@@ -99,6 +106,7 @@ __all__ = [
     "load",
     "mlp",
     "reference",
+    "rescale",
     "show_config",
     "simulate",
     "weights",

@@ -34,6 +34,13 @@ class Draw(NamedTuple):
             return math.hypot(self.mean + self.std * mean, self.std * math.sqrt(variance))
         return math.hypot(self.mean, self.std)
 
+    def times(self, factor: float) -> Draw:
+        """Return the law of the same numbers times a positive factor."""
+        low, high = self.low, self.high
+        if self.distribution == "uniform":
+            low, high = factor * low, factor * high
+        return Draw(self.distribution, factor * self.mean, factor * self.std, low, high)
+
 
 def normal_probability(low: float, high: float) -> float:
     """Return P(low < z < high) of a standard normal, to full relative accuracy in the tails."""

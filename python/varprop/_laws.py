@@ -203,3 +203,49 @@ class VarianceScaling(Law):
             return Draw("truncated_normal", 0.0, std / STD_CUT_AT_2, -2.0, 2.0)
         bound = math.sqrt(3.0 * self.scale / n)
         return Draw("uniform", low=-bound, high=bound)
+
+
+@dataclass(frozen=True)
+class Scaled(Law):
+    """The numbers of another law, from the same draws, times `factor`.
+
+    Parameters
+    ----------
+    law : str or Law
+    factor : float
+        Greater than 0.
+
+    Examples
+    --------
+    >>> Scaled("normal(std=0.5)", 3.0).compile((50, 10)).std
+    1.5
+    """
+
+    law: Law | str
+    factor: float
+
+    def __post_init__(self) -> None:
+        from varprop import initializers
+
+        self._real("factor")
+        if self.factor <= 0.0:
+            raise ValueError(f"factor must be greater than 0, got {self.factor!r}")
+        law = initializers.resolve(self.law, "law")
+        if isinstance(law, Scaled):
+            object.__setattr__(self, "factor", self.factor * law.factor)
+            law = law.of
+        object.__setattr__(self, "law", law)
+        object.__setattr__(self, "iid", law.iid)
+
+    @property
+    def of(self) -> Law:
+        """The law that is scaled."""
+        assert isinstance(self.law, Law)
+        return self.law
+
+    def compile(self, shape: Shape, /) -> Draw | None:
+        draw = self.of.compile(shape)
+        return None if draw is None else draw.times(self.factor)
+
+    def form(self, shape: Shape, draw: Source, /) -> Array:
+        return self.factor * self.of.form(shape, draw)

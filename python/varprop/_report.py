@@ -8,35 +8,23 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from html import escape
 from itertools import groupby
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from varprop import _table
 from varprop._catalogue import threshold
 from varprop._layer import written
-from varprop._spec import integer
+from varprop._table import DOTS, WIDTH, Column, shown
 from varprop.layers import Elementwise
 
 if TYPE_CHECKING:
     from varprop._statistics import Statistics
     from varprop.run import Run
 
-WIDTH = 80
-ENDS = 10  # layers shown at each end of a deep network
-DOTS = "..."
-READABLE = 9  # characters that a name has to keep: dense9999
-
 # Decimal numbers far beyond the range of a float, as very deep networks have them.
 WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
-
-
-class Column(NamedTuple):
-    """A column of the table; neighbours of one group have a common heading."""
-
-    group: str
-    title: str
-    cells: list[str]
 
 
 def text(run: Run) -> str:
@@ -79,39 +67,9 @@ def table(run: Run, every: int | None = None) -> str:
     """Return the table as text."""
     for digits in (2, 1, 0):  # of wide numbers: as many as leave room for the names
         names, *columns = _columns(run, every, digits)
-        blocks = [_block(group, list(same)) for group, same in groupby(columns, lambda c: c.group)]
-        room = WIDTH - sum(3 + len(block[0]) for block in blocks)
-        if room >= min(READABLE, max(map(len, names.cells))):
+        if _table.room(columns) >= min(_table.READABLE, max(map(len, names.cells))):
             break
-    cells = ["", names.title, *shortened(names.cells, max(room, len(names.title)))]
-    widest = max(map(len, cells))
-    lines = zip((cell.ljust(widest) for cell in cells), *blocks, strict=True)
-    return "\n".join("   ".join(line).rstrip() for line in lines)
-
-
-def _block(group: str, columns: list[Column]) -> list[str]:
-    """Return the lines of neighbouring columns under the heading of their group."""
-    widths = [max(map(len, (column.title, *column.cells))) for column in columns]
-    rows = zip(*((column.title, *column.cells) for column in columns), strict=True)
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    widest = max(len(group), len(lines[0]))
-    return [group.center(widest), *(line.rjust(widest) for line in lines)]
-
-
-def shortened(names: list[str], room: int) -> list[str]:
-    """Cut long names at the start, where their numbers are not, or else in the middle."""
-    kept = room - 2
-    for start in (0, kept // 2):
-        short = [
-            name if len(name) <= room else f"{name[:start]}..{name[start - kept :]}"
-            for name in names
-        ]
-        if len(set(short)) == len(set(names)):
-            break
-    return short
+    return "\n".join(_table.lines(names, columns))
 
 
 def _columns(run: Run, every: int | None = None, digits: int = 2) -> list[Column]:
@@ -181,16 +139,6 @@ def _typical(
         column._replace(cells=[cells.get(name, "") for name in names])
         for column, cells in zip(columns, filled, strict=True)
     ]
-
-
-def shown(layers: int, every: int | None) -> list[int | None]:
-    """Return the positions to show, None where layers are left out."""
-    if every is not None:
-        step = integer("every", every, least=1)
-        return [*range(step - 1, layers - 1, step), layers - 1]
-    if layers <= 2 * ENDS + 1:
-        return list(range(layers))
-    return [*range(ENDS), None, *range(layers - ENDS, layers)]
 
 
 def _means(statistics: Statistics, digits: int) -> list[str]:

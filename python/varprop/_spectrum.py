@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from varprop import _report, _spec
+from varprop import _report, _spec, _table
 from varprop._extras import require
 from varprop._singular import Scaled
 from varprop.network import Network
@@ -261,14 +261,14 @@ class Jacobian:
         return [cells]
 
     def __str__(self) -> str:
-        names = _report.shortened(list(self._parts), _ROOM)
+        names = _table.shortened(list(self._parts), _ROOM)
         blocks = [
             [{"layer": name * (not line), **cells} for line, cells in enumerate(self._cells(part))]
             for name, part in zip(names, self._parts.values(), strict=True)
         ]
         titles = list(blocks[0][0])
-        dots = [dict.fromkeys(titles, _report.DOTS)]
-        shown = (dots if i is None else blocks[i] for i in _report.shown(len(blocks), None))
+        dots = [dict.fromkeys(titles, _table.DOTS)]
+        shown = (dots if i is None else blocks[i] for i in _table.shown(len(blocks), None))
         rows = [titles, *([*cells.values()] for block in shown for cells in block)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = [

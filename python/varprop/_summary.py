@@ -9,7 +9,7 @@ from typing import NamedTuple
 from varprop import _memory, _spec
 from varprop._compile import Step
 from varprop._layer import Shape, written
-from varprop._report import DOTS, WIDTH, shortened, shown
+from varprop._table import DOTS, WIDTH, shortened, shown
 from varprop.network import Network
 
 _GAP = "  "

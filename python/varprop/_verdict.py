@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from varprop._report import WIDE, WIDTH
+from varprop._report import WIDE
 from varprop._spec import real
 from varprop._statistics import FloatArray, mean_interval, probability
+from varprop._table import WIDTH
 
 if TYPE_CHECKING:
     from varprop.run import Run

@@ -21,6 +21,7 @@ from varprop._laws import (
     Law,
     Mode,
     Normal,
+    Scaled,
     Source,
     TruncatedNormal,
     Uniform,
@@ -39,6 +40,7 @@ __all__ = [
     "Law",
     "Normal",
     "Orthogonal",
+    "Scaled",
     "Source",
     "Sparse",
     "TruncatedNormal",
@@ -47,6 +49,7 @@ __all__ = [
     "fans",
     "gain",
     "resolve",
+    "scaled",
     "spell",
     "to_value",
 ]
@@ -115,6 +118,7 @@ LAWS: dict[str, Law | Callable[..., Law]] = {
     "identity": Identity,
     "eye": Identity,
     "dirac": Dirac,
+    "scaled": Scaled,
 }
 
 _NAMES: dict[object, str] = {entry: name for name, entry in reversed(LAWS.items())}
@@ -193,8 +197,27 @@ def spell(law: Law) -> str:
     if law in _NAMES:
         return _NAMES[law]
     given = ((field, getattr(law, field.name)) for field in fields(law))
-    changed = {field.name: value for field, value in given if value != field.default}
+    changed = {
+        field.name: str(value) if isinstance(value, Law) else value
+        for field, value in given
+        if value != field.default
+    }
     return _spec.spell(_NAMES.get(type(law), type(law).__name__), changed)
+
+
+def scaled(law: Law, factor: float) -> Law:
+    """Return the law of the same numbers times a positive factor, in its simplest form.
+
+    Examples
+    --------
+    >>> scaled(resolve("zeros"), 3.0), str(scaled(resolve("he_normal"), 3.0))
+    (Constant(value=0.0), "scaled(law='he_normal', factor=3.0)")
+    """
+    if isinstance(law, Constant):
+        return Constant(factor * law.value)
+    if isinstance(law, Given):
+        return Given(factor * law.array)
+    return Scaled(law, factor)
 
 
 def to_value(law: Law) -> str | NDArray[np.floating]:

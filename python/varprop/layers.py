@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from varprop import _layer, _spec
@@ -194,6 +194,22 @@ class BatchNorm(Normalization):
 
     __slots__ = ()
     kind: ClassVar[str] = "batchnorm"
+
+
+def replaced(
+    layers: Iterable[Layer], change: Callable[[str, Layer], Iterable[Layer]], within: str = ""
+) -> list[Layer]:
+    """Return layers with what ``change(name, layer)`` puts in the place of each.
+
+    Names are those in a network: ``residual1.dense1``. A residual's branch comes before it.
+    """
+    found: list[Layer] = []
+    for layer in layers:
+        name = f"{within}{layer.name}"
+        if isinstance(layer, Residual):
+            layer = replace(layer, layers=tuple(replaced(layer.layers, change, f"{name}.")))
+        found.extend(change(name, layer))
+    return found
 
 
 # --- layers from plain values -------------------------------------------------------------------

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from varprop._extras import require
-from varprop._report import heading, shortened
+from varprop._report import heading
+from varprop._table import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,9 +50,9 @@ def names(run: Run) -> list[str]:
     return shortened(list(run.layer_names), _NAME)
 
 
-def explain(figure: Figure, axes: Axes) -> None:
+def explain(figure: Figure, *some: Axes) -> None:
     """Put under the picture, where no line is, what the lines of some axes are."""
-    artists = (*axes.collections, *axes.lines)
+    artists = [artist for axes in some for artist in (*axes.collections, *axes.lines)]
     names = {artist: str(artist.get_label()) for artist in artists}
     shown = [artist for artist in artists if not names[artist].startswith("_child")]
     if len(shown) > 1:
