@@ -73,6 +73,9 @@ INDEPENDENT = {
     "random_uniform": (0.0, 0.05 / sqrt(3), -0.05, 0.05),
     "keras_truncated_normal": (0.0, 0.05 * 0.87962566103423978, -0.1, 0.1),
     "keras_truncated_normal(1, stddev=2)": (1.0, 2 * 0.87962566103423978, -3.0, 5.0),
+    "scaled('normal(0.5, 2)', 3)": (6.0, 1.5, -inf, inf),
+    "scaled('uniform(-1, 3)', 0.5)": (0.5, 1 / sqrt(3), -0.5, 1.5),
+    "scaled('trunc_normal(5, 2, 1, 9)', 2)": (10.0, 4 * 0.87962566103423978, 2.0, 18.0),
 }
 CONSTANT = {"zeros": 0.0, "ones": 1.0, "constant(-2.5)": -2.5}
 WHOLE = [

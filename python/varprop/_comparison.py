@@ -183,6 +183,8 @@ class Comparison:
     def plot(self, figure: Figure | None = None) -> Figure:
         """Draw effective learning rates, and the first step's relative updates.
 
+        Momentum has the ratios of SGD and is left out.
+
         Needs Matplotlib: ``pip install "varprop[plot]"``.
         """
         from varprop.plot._comparison import draw

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from varprop._comparison import OPTIMIZERS
 from varprop._extras import require
 from varprop._table import shortened
 from varprop.plot._frame import explain
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from varprop._comparison import Comparison
 
-_SHOWN = {"sgd": "SGD, momentum", "adam": "Adam"}
+_SHOWN = {"sgd": "SGD", "adam": "Adam"}
 _COLOURS = {"sgd": "C0", "adam": "C3"}
 _NAME = 20  # characters of a parameter's name
 
@@ -53,7 +52,7 @@ def draw(found: Comparison, figure: Figure | None) -> Figure:
     rates.set_xlabel("effective learning rate, b / a")
     updates.set_xlabel(
         "|dw| / |w| of the first step\n"
-        + ", ".join(f"{name} {found.learning_rates[name]:g}" for name in OPTIMIZERS)
+        + ", ".join(f"{label} {found.learning_rates[kind]:g}" for kind, label in _SHOWN.items())
     )
     rates.set_yticks(rows, shortened(list(found.parameters), _NAME), parse_math=False)
     rates.set_ylim(len(rows) - 0.5, -0.5)
