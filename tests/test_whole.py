@@ -1,4 +1,4 @@
-"""Signals that the core returns whole, for one trial: against the NumPy reference, and to the bit."""
+"""Signals that the core returns whole, of one trial: against the reference, and to the bit."""
 
 from __future__ import annotations
 

@@ -249,8 +249,8 @@ class Comparison:
         for name in unlike[:_FEW]:
             larger = f" x {weights[name]:.4g}" if np.isfinite(weights[name]) else ""
             lines += _wrapped(
-                f"{name}{larger}: a step moves the outputs x {rates['sgd'][name]:.3g} with SGD, "
-                f"x {rates['adam'][name]:.3g} with Adam"
+                f"{name}{larger}: a step moves the outputs x {rates['sgd'][name]:.3g} (SGD), "
+                f"x {rates['adam'][name]:.3g} (Adam)"
             )
         return lines + [f"and {len(unlike) - _FEW} more"] * (len(unlike) > _FEW)
 
