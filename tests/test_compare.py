@@ -134,6 +134,7 @@ def test_explains_in_words() -> None:
     assert "conv1.weight x 3: a step moves the outputs x 0.111 (SGD), x 0.333 (Adam)" in text
     assert "and 2 more" in text
     row = next(line for line in text.splitlines() if line.startswith("dense1.weight  "))
+    assert "multiply b by: the learning rates" in text
     assert row.split()[1:] == ["50", "0.02", "0.0004", "0.02", "2.5e+03", "50", "0.02"]
     assert repr(found).endswith("the same function>")
     deep = vp.mlp([10] * 41, "tanh")

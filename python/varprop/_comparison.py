@@ -259,11 +259,11 @@ class Comparison:
         return self._lines(
             ("b / a", "weights", self.weight_ratio),
             ("b / a", "gradients", self.gradient_ratio),
-            ("effective rate, b / a", "sgd", rates["sgd"]),
-            ("effective rate, b / a", "adam", rates["adam"]),
-            ("multiply in b: rate", "sgd", multipliers["sgd"]),
-            ("multiply in b: rate", "adam", multipliers["adam"]),
-            ("multiply in b: rate", "eps", self.eps_multipliers),
+            ("rate, b / a", "sgd", rates["sgd"]),
+            ("rate, b / a", "adam", rates["adam"]),
+            ("multiply b by", "sgd", multipliers["sgd"]),
+            ("multiply b by", "adam", multipliers["adam"]),
+            ("multiply b by", "eps", self.eps_multipliers),
         )
 
     def _first_steps(self) -> list[str]:
@@ -278,6 +278,9 @@ class Comparison:
             for i in (0, 1)
         )
         return [
+            "rate: the effective one, how far a step of that parameter moves the outputs",
+            "multiply b by: the learning rates of SGD and momentum, of Adam, and Adam's eps",
+            "",
             "|dw| / |w| of the first step:",
             *self._lines(*columns),
             "",
