@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from typer.core import TyperGroup
 
 import varprop as vp
-from varprop import _files, _memory, _rows
+from varprop import _catalogue, _estimate, _files, _job, _memory, _rows
 from varprop._extras import require
 
 DEPTH, WIDTH, BATCH = 100, 100, 100
@@ -195,6 +195,16 @@ def simulate(
     net = _network(ctx, file, inputs, depth, width, sizes, activation, last, weight, bias)
     if dry_run:
         typer.echo(net.summary(inputs if isinstance(inputs, int) else len(inputs)))
+        job = _job.make(
+            net,
+            inputs,
+            seed=seed,
+            dtype=dtype,
+            statistics=_catalogue.resolve(("moments", *(stat or ()))),
+            loss=loss if backward else None,
+            threads=threads,
+        )
+        _echo_estimate(job, trials, memory)
         return
     began = time.perf_counter()
     with warnings.catch_warnings():
@@ -368,6 +378,17 @@ def _draw(result: vp.Run | vp.Jacobian, plot: Path | None) -> None:
     if plot is not None:
         with _files.atomic(plot) as file:
             result.plot().savefig(file, format=plot.suffix[1:].lower(), dpi=150)
+
+
+def _echo_estimate(job: _job.Job, trials: int | str, memory: str | None) -> None:
+    count = 10 if isinstance(trials, str) else trials  # auto: as many again and again
+    bound = None if memory is None else _memory.size("memory", memory)
+    seconds, size = _estimate.estimate(job, count, bound)
+    typer.echo(
+        f"{count} trial{'s' * (count > 1)} {'both ways' if job.loss else 'forward'}: about "
+        f"{seconds:.2g} s on {job.threads} thread{'s' * (job.threads > 1)}, "
+        f"{_memory.readable(size)} of memory"
+    )
 
 
 def _echo_time(trials: int, seconds: float) -> None:
