@@ -252,7 +252,7 @@ def check_core(net, model, loss, inputs):
     Rounding grows with the root of the longest sum and with the layers that it goes through; eight
     of these are far above what is found, and far below what a wrong term would make.
     """
-    job = _job.make(net, inputs, seed=OPTIONS["seed"], dtype="float64", loss=loss)
+    job = _job.make(net, inputs, seed=OPTIONS["seed"], dtype="float64", backward=True, loss=loss)
     core = job.core(OPTIONS["trial"], 1)
     positions = range(len(net.steps))
     whole = job.run(core, job.plan(core, 1), activations=positions, gradients=True)["whole"]

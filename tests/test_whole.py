@@ -12,7 +12,9 @@ BATCH = 30
 
 
 def whole(name: str, *, dtype: str = "float64", threads: int = 1, trial: int = 2) -> dict:
-    job = _job.make(network(name), BATCH, seed=7, dtype=dtype, loss="mse", threads=threads)
+    job = _job.make(
+        network(name), BATCH, seed=7, dtype=dtype, backward=True, loss="mse", threads=threads
+    )
     core = job.core(trial, 1)
     everything = range(len(job.net.steps))
     return job.run(core, job.plan(core, 1), activations=everything, gradients=True)["whole"]

@@ -97,7 +97,16 @@ def compare(
     rates = _rates(learning_rates)
     eps = _spec.real("eps", eps, least=0.0)
     jobs = [
-        _job.make(net, inputs, seed=seed, dtype=dtype, loss=loss, targets=targets, threads=threads)
+        _job.make(
+            net,
+            inputs,
+            seed=seed,
+            dtype=dtype,
+            backward=True,
+            loss=loss,
+            targets=targets,
+            threads=threads,
+        )
         for net in (net_a, net_b)
     ]
     names = [tensor.name for tensor in tensors(net_a.steps)]

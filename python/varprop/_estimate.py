@@ -110,14 +110,13 @@ def _rates(job: Job) -> tuple[float, float, float]:
 
 def _trial(job: Job, layers: list[Layer], width: int, rows: int) -> float:
     """Return the seconds of one trial of a small network, of as many as there are threads."""
-    loss = None if job.loss is None else "gaussian"
     small = _job.make(
         Network(width, layers),
         np.zeros((rows, width)) + 0.5,
         seed=0,
         dtype=job.dtype,
         statistics=job.statistics,
-        loss=loss,
+        backward=job.loss is not None,
         threads=job.threads,
     )
     core = small.core(0, job.threads)

@@ -160,7 +160,8 @@ def make(
     seed: int,
     dtype: DTypeLike,
     statistics: tuple[str, ...] = ("moments",),
-    loss: str | None = None,
+    backward: bool = False,
+    loss: str = "gaussian",
     targets: ArrayLike | None = None,
     threads: int | None = None,
 ) -> Job:
@@ -171,16 +172,18 @@ def make(
     ValueError, TypeError
         What does not fit.
     """
+    if not isinstance(backward, bool):
+        raise TypeError(f"backward must be True or False, got {backward!r}")
+    if not backward and (loss != "gaussian" or targets is not None):
+        raise ValueError("loss and targets need backward=True")
     kind = dtype_name(dtype, ("float32", "float64"))
     given = None if isinstance(inputs, (int, np.integer)) else checked_inputs(net, inputs, kind)
     batch = _spec.integer("inputs", inputs, least=1) if given is None else len(given)
-    _check_statistics(statistics, batch, loss is not None)
-    compared = None
-    if loss is not None:
-        compared = _loss.check_targets(net, _loss.check(net, loss), targets, batch, kind)
+    _check_statistics(statistics, batch, backward)
+    compared = _loss.check_targets(net, _loss.check(net, loss), targets, batch, kind)
     check_ranges(net, kind)
-    workers = thread_count(threads)
-    return Job(net, given, batch, seed, kind, statistics, loss, compared, workers)
+    cost, workers = loss if backward else None, thread_count(threads)
+    return Job(net, given, batch, seed, kind, statistics, cost, compared, workers)
 
 
 def _former(net: Network, seed: int, kind: str) -> Callable[[int, int], tuple[NDArray[Any], float]]:

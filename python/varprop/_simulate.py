@@ -124,10 +124,6 @@ def simulate(
     first_trial = _spec.integer("first_trial", first_trial)
     if first_trial + (most if adaptive else count) > 2**63:
         raise ValueError("first_trial + trials must be at most 2**63")
-    if not isinstance(backward, bool):
-        raise TypeError(f"backward must be True or False, got {backward!r}")
-    if not backward and (loss != "gaussian" or targets is not None):
-        raise ValueError("loss and targets need backward=True")
     bound = None if memory is None else _memory.size("memory", memory)
     job = _job.make(
         net,
@@ -135,7 +131,8 @@ def simulate(
         seed=seed,
         dtype=dtype,
         statistics=_catalogue.resolve(statistics),
-        loss=loss if backward else None,
+        backward=backward,
+        loss=loss,
         targets=targets,
         threads=threads,
     )

@@ -201,7 +201,8 @@ def simulate(
             seed=seed,
             dtype=dtype,
             statistics=_catalogue.resolve(("moments", *(stat or ()))),
-            loss=loss if backward else None,
+            backward=backward,
+            loss=loss,
             threads=threads,
         )
         _echo_estimate(job, trials, memory)
@@ -381,12 +382,13 @@ def _draw(result: vp.Run | vp.Jacobian, plot: Path | None) -> None:
 
 
 def _echo_estimate(job: _job.Job, trials: int | str, memory: str | None) -> None:
-    count = 10 if isinstance(trials, str) else trials  # auto: as many again and again
+    auto = isinstance(trials, str)  # as many again and again
+    count = 10 if isinstance(trials, str) else trials
     bound = None if memory is None else _memory.size("memory", memory)
     seconds, size = _estimate.estimate(job, count, bound)
     typer.echo(
-        f"{count} trial{'s' * (count > 1)} {'both ways' if job.loss else 'forward'}: about "
-        f"{seconds:.2g} s on {job.threads} thread{'s' * (job.threads > 1)}, "
+        f"{'each ' * auto}{count} trial{'s' * (count > 1)} {'both ways' if job.loss else 'forward'}"
+        f": about {seconds:.2g} s on {job.threads} thread{'s' * (job.threads > 1)}, "
         f"{_memory.readable(size)} of memory"
     )
 
