@@ -24,7 +24,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sides import PAUSE, Side, best, chain, draws, fastest, layers, one_thread, repeats, step, wait
+from sides import (
+    PAUSE,
+    Side,
+    best,
+    chain,
+    draws,
+    fastest,
+    images,
+    layers,
+    one_thread,
+    repeats,
+    step,
+    wait,
+)
 
 PACKAGES = ("numpy", "torch", "jax", "mkl")
 
@@ -75,6 +88,16 @@ products = {  # alone, of a width
     width: fastest({"torch mm": layers.torch(width), "numpy matmul": layers.numpy(width)})
     for width in WIDTHS
 }
+LINEAR, CURVES = ("linear", "linear"), ("tanh", "sigmoid")
+torch_images = {
+    curves: fastest(
+        {
+            f"torch {name}": images.torch(curves, channels_last=last)
+            for name, last in (("NCHW", False), ("NHWC", True))
+        }
+    )
+    for curves in (LINEAR, CURVES)
+}
 
 CASES = [
     Case(CHAIN, "numpy", chain.varprop(), chain.numpy(), 12, 18, BOTH),
@@ -95,6 +118,10 @@ CASES = [
     ),
     Case("both ways, 5 x 1000 tanh", "torch lean", step.varprop, step.torch_lean, 2, 3, BOTH),
     Case("both ways, 5 x 1000 tanh", "torch hooks", step.varprop, step.torch_hooks, 5, 7, BOTH),
+    *(
+        Case(f"64x96x3, 200, 1, {curves[0]}", "torch", images.varprop(curves), side, 1, 2, BOTH)
+        for curves, side in torch_images.items()
+    ),
     Case("10^7 normal", "torch", normal, torch_normal, 5, 7),
     Case("10^7 normal", "numpy", normal, draws.numpy("standard_normal"), 10, 14),
     Case("10^7 normal", "mkl vsl", normal, draws.mkl_normal, 1, 1.5),
