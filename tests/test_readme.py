@@ -3,6 +3,7 @@
 import re
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,21 @@ import varprop as vp
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_main_job_prints_what_the_readme_shows(tmp_path, monkeypatch):
+def test_the_code_prints_what_the_readme_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = README.read_text()
-    blocks = re.findall(r"```(python)?\n(.*?)```", text, re.DOTALL)
-    code = "".join(block for kind, block in blocks if kind == "python")
-    report = next(block for kind, block in blocks if not kind and "forward: " in block)
-    printed = StringIO()
-    with redirect_stdout(printed):
-        exec(compile(code, "README.md", "exec"), {})
-    assert printed.getvalue() == report
+    blocks = re.findall(r"```(python)?\n(.*?)```", README.read_text(), re.DOTALL)
+    names = {}
+    shown = 0
+    for (kind, code), (after, report) in pairwise([*blocks, ("", "")]):
+        if kind != "python":
+            continue
+        printed = StringIO()
+        with redirect_stdout(printed):
+            exec(compile(code, "README.md", "exec"), names)
+        if printed.getvalue() or after != "python":
+            assert printed.getvalue() == report
+            shown += 1
+    assert shown == 2
     assert (tmp_path / "he_relu.png").stat().st_size > 10_000
 
 

@@ -274,7 +274,7 @@ class Comparison:
             for by_parameter in [{name: pair[side] for name, pair in updates.items()}]
         ]
         as_it_is, multiplied = (
-            ", ".join(f"{pair[i]:.2g} ({name})" for name, pair in self.mismatch.items())
+            ", ".join(f"{_small(pair[i])} ({name})" for name, pair in self.mismatch.items())
             for i in (0, 1)
         )
         return [
@@ -305,6 +305,11 @@ class Comparison:
 def _cell(value: float) -> str:
     """Write a number; "-" for a ratio to zero."""
     return f"{value:.3g}" if np.isfinite(value) else "-"
+
+
+def _small(value: float) -> str:
+    """Write a relative difference; what rounding leaves has no digits worth to be told."""
+    return "under 1e-9" if value < 1e-9 else f"{value:.2g}"
 
 
 def _wrapped(text: str) -> list[str]:
