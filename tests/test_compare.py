@@ -199,3 +199,9 @@ def test_bad_networks(arguments: tuple, error: type[Exception], message: str) ->
 def test_bad_options(options: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         vp.compare(NET, NET, 3, **options)
+
+
+def test_outputs_beyond_all_floats() -> None:
+    net = vp.mlp([10] * 400, weight="normal(std=100)")
+    with pytest.raises(ValueError, match="layer 'dense1.*' leaves the range of floats in trial 0"):
+        vp.compare(net, net, 3)

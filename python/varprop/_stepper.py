@@ -73,6 +73,12 @@ class Stepper:
         self.gradients = _named_gradients(net, whole)
         activations = whole["activations"]
         self.outputs: Array = activations[-1]
+        if not np.isfinite(self.outputs).all():
+            places = [not np.isfinite(signal).all() for signal in activations]
+            raise ValueError(
+                f"layer {net.layer_names[places.index(True)]!r} leaves the range of floats in "
+                f"trial {trial}: there are no outputs to compare"
+            )
         starts = [i for i, step in enumerate(net.steps) if step.weight_shape is not None]
         ends = [*starts[1:], len(net.steps)]
         self.signals = [activations[i:j] for i, j in zip(starts, ends, strict=True)]
