@@ -1,7 +1,5 @@
 // Simulating a compiled network from Python.
 #include <algorithm>
-#include <array>
-#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -9,8 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
-#include "chain/histogram.hpp"
+#include "bindings/compile.hpp"
 #include "chain/program.hpp"
 #include "chain/simulate.hpp"
 #include "isa.hpp"
@@ -46,177 +45,6 @@ class PythonHost : public Host {
   PythonWatcher watcher_;
   py::object form_, apply_;
 };
-
-// The arrays of one Observed, as a dict of the names that Run reads.
-class ObservedArrays {
- public:
-  ObservedArrays(std::int64_t trials, std::size_t layers, const Wanted& wanted, bool correlation,
-                 bool slopes)
-      : shape_{static_cast<py::ssize_t>(trials), static_cast<py::ssize_t>(layers)} {
-    add(view_.mean, "mean");
-    add(view_.variance, "variance");
-    add(view_.exponent, "exponent");
-    if (wanted.powers) {
-      add(view_.m3, "m3");
-      add(view_.m4, "m4");
-      add(view_.minimum, "minimum");
-      add(view_.maximum, "maximum");
-    }
-    if (correlation) add(view_.correlation, "correlation");
-    if (slopes) {
-      add(view_.saturation, "saturation");
-      add(view_.zero_slope, "zero_slope");
-      add(view_.dead, "dead");
-    }
-    if (!wanted.histogram) return;
-    shape_.push_back(kBins);
-    add(view_.histogram, "histogram");
-    std::fill_n(view_.histogram, trials * static_cast<std::int64_t>(layers) * kBins, 0);
-  }
-
-  const Observed& view() const { return view_; }
-  const py::dict& dict() const { return dict_; }
-
- private:
-  template <class Number>
-  void add(Number*& place, const char* name) {
-    py::array_t<Number> array(shape_);
-    place = array.mutable_data();
-    dict_[name] = std::move(array);
-  }
-
-  std::vector<py::ssize_t> shape_;
-  Observed view_;
-  py::dict dict_;
-};
-
-// The arrays of one Whole: of the activations of some layers, and of the gradients by all
-// parameters.
-class WholeArrays {
- public:
-  WholeArrays(const Network& network, std::int64_t batch, const std::vector<std::size_t>& layers,
-              bool gradients) {
-    std::vector<py::object> activations(network.layers.size(), py::none());
-    view_.activations.resize(network.layers.size());
-    for (const std::size_t l : layers) {
-      const Shape& shape = network.layers.at(l).out;
-      activations[l] = add(view_.activations[l], batch * shape.positions(), shape.channels);
-    }
-    dict_["activations"] = activations;
-    if (!gradients) return;
-    std::vector<py::object> weights, biases;
-    for (const Layer& layer : network.layers) {
-      double*& weight = view_.weight_gradients.emplace_back();
-      double*& bias = view_.bias_gradients.emplace_back();
-      if (layer.has_weight()) weights.push_back(add(weight, layer.fan_in(), layer.width()));
-      if (layer.has_bias) biases.push_back(add(bias, 1, layer.width()));
-    }
-    dict_["weight_gradients"] = weights;
-    dict_["bias_gradients"] = biases;
-  }
-
-  const Whole& view() const { return view_; }
-  const py::dict& dict() const { return dict_; }
-
- private:
-  // NaN where nothing is written: past the layer at which a signal leaves the range.
-  static py::object add(double*& place, std::int64_t rows, std::int64_t width) {
-    py::array_t<double> array({rows, width});
-    place = array.mutable_data();
-    std::fill_n(place, rows * width, std::numeric_limits<double>::quiet_NaN());
-    return array;
-  }
-
-  Whole view_;
-  py::dict dict_;
-};
-
-Tensor::Source source_of(const std::string& name) {
-  static const std::map<std::string, Tensor::Source> sources = {{"absent", Tensor::Source::absent},
-                                                                {"drawn", Tensor::Source::drawn},
-                                                                {"given", Tensor::Source::given},
-                                                                {"formed", Tensor::Source::formed}};
-  return sources.at(name);
-}
-
-// The tuples of _compile.py: a Parameter, an Operation.
-using ParameterTuple = std::tuple<std::string, DrawTuple, double>;
-using ShapeTuple = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
-using WindowTuple = std::array<std::int64_t, 6>;
-using OperationTuple =
-    std::tuple<std::string, ShapeTuple, ShapeTuple, ParameterTuple, ParameterTuple, int, double,
-               bool, double, std::int64_t, double, WindowTuple, std::int64_t>;
-
-Layer::Kind kind_of(const std::string& name) {
-  static const std::map<std::string, Layer::Kind> kinds = {
-      {"dense", Layer::Kind::dense},
-      {"conv", Layer::Kind::conv},
-      {"pool", Layer::Kind::pool},
-      {"flatten", Layer::Kind::flatten},
-      {"elementwise", Layer::Kind::elementwise},
-      {"map", Layer::Kind::map},
-      {"bias", Layer::Kind::map},
-      {"join", Layer::Kind::join},
-      {"layernorm", Layer::Kind::layer_norm},
-      {"rmsnorm", Layer::Kind::rms_norm},
-      {"batchnorm", Layer::Kind::batch_norm},
-      {"dropout", Layer::Kind::dropout}};
-  return kinds.at(name);
-}
-
-Tensor compile(const ParameterTuple& parameter) {
-  const auto& [source, draw, rms] = parameter;
-  return {.source = source_of(source), .draw = make_draw(draw), .rms = rms};
-}
-
-// A network's layers without keys and given arrays: read once, used for many runs.
-struct Layers {
-  explicit Layers(const std::vector<OperationTuple>& operations) {
-    for (const auto& [kind, in, out, weight, bias, activation, parameter, homogeneous, factor, skip,
-                      skip_scale, window, groups] : operations) {
-      layers.push_back({.kind = kind_of(kind),
-                        .in = std::make_from_tuple<Shape>(in),
-                        .out = std::make_from_tuple<Shape>(out),
-                        .weight = compile(weight),
-                        .bias = compile(bias),
-                        .activation = activation,
-                        .parameter = parameter,
-                        .homogeneous = homogeneous,
-                        .factor = factor,
-                        .skip_scale = kind == "join" ? skip_scale : 0,
-                        .skip = skip,
-                        .window = std::make_from_tuple<Window>(window),
-                        .groups = groups,
-                        .has_bias = kind == "dense" || kind == "conv" || kind == "bias"});
-    }
-  }
-  std::vector<Layer> layers;
-};
-
-// A key at a position in Python's digests: words little-endian.
-Key key_at(const std::string& digests, std::size_t position) {
-  Key key{};
-  for (std::size_t byte = 0; byte < sizeof(Key); ++byte) {
-    const auto value = static_cast<unsigned char>(digests.at(position * sizeof(Key) + byte));
-    key[byte / 4] |= static_cast<std::uint32_t>(value) << (8 * (byte % 4));
-  }
-  return key;
-}
-
-// Two keys a layer: of its weight and of its bias; given arrays by the same positions.
-Network compile(const Layers& layers, const std::string& keys,
-                const std::map<std::size_t, py::array>& given, const Key& input_key) {
-  Network network{layers.layers, input_key};
-  const auto tensor = [&](std::size_t position) -> Tensor& {
-    Layer& layer = network.layers.at(position / 2);
-    return position % 2 == 0 ? layer.weight : layer.bias;
-  };
-  for (std::size_t position = 0; position < 2 * network.layers.size(); ++position) {
-    tensor(position).key = key_at(keys, position);
-  }
-  for (const auto& [position, array] : given) tensor(position).given = array.data();
-  return network;
-}
 
 // Python's Wanted: powers, histogram, correlation, gradient_correlation, saturation.
 using WantedTuple = std::tuple<bool, bool, bool, bool, std::optional<double>>;
