@@ -8,6 +8,7 @@ from networks import NETWORKS, STATISTICS, flat, network
 
 import varprop as vp
 from varprop import _simulate, reference
+from varprop.layers import Layer
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -69,3 +70,24 @@ def test_deep_residual_growth_does_not_overflow() -> None:
     growth = np.diff(run.activations.log10_second_moment[1::2]).mean()
     assert abs(growth - np.log10(2)) < 0.02
     assert np.isfinite(run.gradients.log10_second_moment).all()
+
+
+@pytest.mark.parametrize("norm", [vp.LayerNorm, vp.RMSNorm, vp.BatchNorm])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_norms_of_signals_far_below_the_floats(norm: type[Layer], dtype: str) -> None:
+    """Far below sqrt(eps) a norm is a scale, 1/sqrt(eps), and its gradient too, however far."""
+
+    def both_ways(scales: int) -> list[np.ndarray]:
+        net = vp.Network(50, [*[vp.Scale(1e-30)] * scales, norm(eps=1e-4), vp.Scale(1.0)])
+        run = vp.simulate(net, 20, trials=3, backward=True, dtype=dtype)
+        return [
+            np.diff(signal.per_trial.log10_second_moment[:, scales - 1 :])
+            for signal in (run.activations, run.gradients)
+        ]
+
+    forward, backward = both_ways(1)
+    # A norm takes the mean off at most, of 50 numbers or of 20 normal ones.
+    assert np.abs(forward[:, 0] - 4).max() < 0.1
+    assert np.abs(backward[:, 1] + 4).max() < 0.1
+    for found, expected in zip(both_ways(30), (forward, backward), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
