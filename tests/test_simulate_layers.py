@@ -73,6 +73,24 @@ def test_deep_residual_growth_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("norm", [vp.LayerNorm, vp.RMSNorm, vp.BatchNorm])
+@pytest.mark.parametrize("width", [3, 15, 16, 50, 64, 67])
+def test_norms_of_given_rows(norm: type[Layer], width: int) -> None:
+    """Rows that no zeros pad, of a mean far above their spread."""
+    inputs = 1000 + np.random.default_rng(width).normal(0, 0.1, (30, width))
+    net = vp.Network(width, [norm(), vp.Scale(2.0)])
+    options = {"trials": 1, "backward": True, "dtype": "float64", "seed": 3}
+    run = vp.simulate(net, inputs, **options)
+    wanted = reference.simulate(net, inputs, **options)
+    for signal in ("activations", "gradients", "input_gradients"):
+        observed, expected = run.observed[signal], wanted[signal]
+        size = np.sqrt(expected["variance"] + expected["mean"] ** 2)
+        for key, power in (("mean", 1), ("variance", 2)):
+            found = np.ldexp(observed[key], power * observed["exponent"])
+            # Of numbers of 1000 +- 0.1 the last 4 digits are lost, of 16.
+            assert np.all(np.abs(found - expected[key]) <= 1e-9 * size**power), (signal, key)
+
+
+@pytest.mark.parametrize("norm", [vp.LayerNorm, vp.RMSNorm, vp.BatchNorm])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_norms_of_signals_far_below_the_floats(norm: type[Layer], dtype: str) -> None:
     """Far below sqrt(eps) a norm is a scale, 1/sqrt(eps), and its gradient too, however far."""

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace varprop {
 namespace {
@@ -22,22 +23,22 @@ Tile<T> tile_at(const Signal<T>& x, std::int64_t row, std::int64_t column, std::
           static_cast<int>(columns)};
 }
 
-// Sums over some rows, or down some columns: as many as a chunk has, or a block.
-using Sums = double[kBlockColumns];
-static_assert(kChunkRows <= kBlockColumns);
+// Sums over the rows or down the columns that one member reads at a time.
+using Sums = double[std::max(kChunkRows, kBlockColumns)];
 
 // Calls action(first, units, count, sum) for whole rows or columns [first, first + units) of
-// `count` numbers each, shared out among the members; sum(sums, add) lets add(row, column, rows,
-// columns, sums) add those of parts.
+// `count` numbers each, shared out among the members. sum(sums, add) makes new sums of them: calls
+// add(row, column, rows, columns) for one part after the other.
 template <class T, class Action>
 void each_share(Worker<T>& worker, const Layer& layer, Action action) {
   const std::int64_t rows = worker.job.batch * layer.out.positions(), width = layer.width();
-  const bool columns = by_columns(layer);
-  const std::int64_t step = columns ? kBlockColumns : kChunkRows, all = columns ? width : rows;
+  const bool columns = by_columns(layer), few = width < kBlockColumns * worker.member.count();
+  const std::int64_t step = !columns ? kChunkRows : few ? kLanes : kBlockColumns;
+  const std::int64_t all = columns ? width : rows;
   worker.member.share(divide_up(all, step), [&](std::int64_t part) {
     const std::int64_t first = part * step, units = std::min(step, all - first);
-    action(first, units, static_cast<double>(columns ? rows : width), [&](double* sums, auto add) {
-      std::fill_n(sums, kBlockColumns, 0.0);
+    action(first, units, static_cast<double>(columns ? rows : width), [&](Sums& sums, auto add) {
+      std::fill(std::begin(sums), std::end(sums), 0.0);
       if (!columns) return add(first, 0, units, width);
       for (std::int64_t row = 0; row < rows; row += kChunkRows) {
         add(row, first, std::min<std::int64_t>(kChunkRows, rows - row), units);
