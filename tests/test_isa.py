@@ -17,7 +17,9 @@ SLOW += ("added", "threads")
 
 # Prints a digest of weights and simulations: one for all instruction sets and threads.
 DIGEST = """
-import hashlib, sys, varprop as vp
+import hashlib, sys
+sys.path.insert(0, sys.argv[2])
+import networks, varprop as vp
 from varprop import activations
 digest = hashlib.sha256()
 for dtype in ("float32", "float64"):
@@ -32,9 +34,12 @@ for dtype in ("float32", "float64"):
                           statistics=("kurtosis", "extremes", "histogram", "saturation",
                                       "correlation", "gradient_correlation"),
                           threads=int(sys.argv[1]))
-        for observed in run.observed.values():
-            for _, array in sorted(observed.items()):
-                digest.update(array.tobytes())
+        digest.update(b"".join(networks.flat(run)))
+    for name in networks.NETWORKS:
+        # 27 rows: groups and chunks of them that are whole, and others that are not.
+        run = vp.simulate(networks.network(name), 27, trials=2, dtype=dtype, backward=True,
+                          statistics=("extremes", *networks.STATISTICS), threads=int(sys.argv[1]))
+        digest.update(b"".join(networks.flat(run)))
 print(vp._core.active_isa(), digest.hexdigest())
 """
 
@@ -50,7 +55,7 @@ def test_every_instruction_set_gives_the_same_bits():
     digests = set()
     for isa in _core.supported_isas():
         for threads in (1, 2):
-            active, digest = python("-c", DIGEST, str(threads), isa=isa).stdout.split()
+            active, digest = python("-c", DIGEST, str(threads), str(HERE), isa=isa).stdout.split()
             assert active == isa
             digests.add(digest)
     assert len(digests) == 1

@@ -4,81 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from networks import NETWORKS, STATISTICS, flat, network
 
 import varprop as vp
 from varprop import reference
 from varprop._job import Job, Plan
 from varprop.layers import Layer
-
-STATISTICS = ("kurtosis", "histogram", "correlation", "saturation", "gradient_correlation")
-BIAS = "normal(std=0.1)"
-
-
-def dense(width: int, activation: str = "tanh") -> vp.Dense:
-    return vp.Dense(width, activation, "glorot_uniform", BIAS)
-
-
-def conv(channels: int, kernel: int | tuple[int, int], **options: object) -> vp.Conv2d:
-    settings = {"activation": "tanh", "weight": "glorot_normal", "bias": BIAS, **options}
-    return vp.Conv2d(channels, kernel, **settings)
-
-
-def cube(x: np.ndarray) -> np.ndarray:
-    return x**3 + x
-
-
-NETWORKS: dict[str, tuple[int | tuple[int, int, int], list[Layer]]] = {
-    "pointwise": (20, [dense(30), vp.Scale(-0.5), vp.Activation("relu"), vp.Bias(BIAS), dense(7)]),
-    "zero bias": (20, [dense(70), vp.Bias("zeros"), vp.Scale(0.0), dense(3)]),
-    "residual": (20, [dense(30), vp.Residual([dense(16), dense(30, "linear")], 0.3, 0.9)]),
-    "nested": (
-        20,
-        [
-            vp.Residual([vp.LayerNorm(), dense(20), vp.Residual([vp.RMSNorm(), dense(20)])]),
-            vp.Residual([vp.Residual([dense(20), dense(20)]), vp.Activation("relu")]),
-            dense(3),
-        ],
-    ),
-    "norms": (100, [vp.LayerNorm(), dense(70), vp.BatchNorm(), dense(70, "relu"), vp.RMSNorm()]),
-    "dropout": (20, [dense(90), vp.Dropout(0.3), dense(4)]),
-    "conv": (
-        (7, 9, 3),
-        [
-            conv(70, 3, stride=2),
-            conv(4, (2, 3), padding="valid"),
-            conv(3, 3, padding=2, stride=(1, 2)),
-        ],
-    ),
-    "groups": (
-        (6, 5, 8),
-        [conv(12, 3, groups=4), conv(130, 3, groups=2), conv(130, 3, groups=130), conv(2, 1)],
-    ),
-    "pools": (
-        (8, 8, 3),
-        [conv(6, 3), vp.AvgPool2d(2), conv(6, 3), vp.AvgPool2d(3, 1), vp.GlobalAvgPool(), dense(5)],
-    ),
-    "image": (
-        (8, 8, 3),
-        [
-            conv(6, 3),
-            vp.BatchNorm(),
-            vp.Residual([conv(6, 3), vp.LayerNorm(), conv(6, 3, activation="linear")], 0.5),
-            vp.Dropout(0.2),
-            dense(4),
-            vp.Flatten(),
-            dense(5),
-        ],
-    ),
-    "elementwise": (
-        (4, 4, 3),
-        [dense(6), vp.Elementwise(cube), conv(2, 3), vp.Flatten(), vp.Elementwise(np.sin, np.cos)],
-    ),
-}
-
-
-def network(name: str) -> vp.Network:
-    inputs, layers = NETWORKS[name]
-    return vp.Network(inputs, layers)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -108,14 +39,6 @@ def test_agrees_with_the_reference(name: str, dtype: str) -> None:
         np.testing.assert_allclose(
             run.observed["activations"][share], wanted["activations"][share], atol=1e-12
         )
-
-
-def flat(run: vp.Run) -> list[bytes]:
-    return [
-        np.ascontiguousarray(values).tobytes()
-        for observed in run.observed.values()
-        for values in observed.values()
-    ]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -148,3 +71,42 @@ def test_deep_residual_growth_does_not_overflow() -> None:
     growth = np.diff(run.activations.log10_second_moment[1::2]).mean()
     assert abs(growth - np.log10(2)) < 0.02
     assert np.isfinite(run.gradients.log10_second_moment).all()
+
+
+@pytest.mark.parametrize("norm", [vp.LayerNorm, vp.RMSNorm, vp.BatchNorm])
+@pytest.mark.parametrize("width", [3, 15, 16, 50, 64, 67])
+def test_norms_of_given_rows(norm: type[Layer], width: int) -> None:
+    """Rows that no zeros pad, of a mean far above their spread."""
+    inputs = 1000 + np.random.default_rng(width).normal(0, 0.1, (30, width))
+    net = vp.Network(width, [norm(), vp.Scale(2.0)])
+    options = {"trials": 1, "backward": True, "dtype": "float64", "seed": 3}
+    run = vp.simulate(net, inputs, **options)
+    wanted = reference.simulate(net, inputs, **options)
+    for signal in ("activations", "gradients", "input_gradients"):
+        observed, expected = run.observed[signal], wanted[signal]
+        size = np.sqrt(expected["variance"] + expected["mean"] ** 2)
+        for key, power in (("mean", 1), ("variance", 2)):
+            found = np.ldexp(observed[key], power * observed["exponent"])
+            # Of numbers of 1000 +- 0.1 the last 4 digits are lost, of 16.
+            assert np.all(np.abs(found - expected[key]) <= 1e-9 * size**power), (signal, key)
+
+
+@pytest.mark.parametrize("norm", [vp.LayerNorm, vp.RMSNorm, vp.BatchNorm])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_norms_of_signals_far_below_the_floats(norm: type[Layer], dtype: str) -> None:
+    """Far below sqrt(eps) a norm is a scale, 1/sqrt(eps), and its gradient too, however far."""
+
+    def both_ways(scales: int) -> list[np.ndarray]:
+        net = vp.Network(50, [*[vp.Scale(1e-30)] * scales, norm(eps=1e-4), vp.Scale(1.0)])
+        run = vp.simulate(net, 20, trials=3, backward=True, dtype=dtype)
+        return [
+            np.diff(signal.per_trial.log10_second_moment[:, scales - 1 :])
+            for signal in (run.activations, run.gradients)
+        ]
+
+    forward, backward = both_ways(1)
+    # A norm takes the mean off at most, of 50 numbers or of 20 normal ones.
+    assert np.abs(forward[:, 0] - 4).max() < 0.1
+    assert np.abs(backward[:, 1] + 4).max() < 0.1
+    for found, expected in zip(both_ways(30), (forward, backward), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -111,20 +111,28 @@ template <class T>
 void Forward<T>::inputs() {
   const Shape& shape = worker_.layer(0).in;
   const std::int64_t features = shape.channels, rows = job_.batch * shape.positions();
-  if (job_.inputs) {
-    activations_[0] = {static_cast<const T*>(job_.inputs), features, job_.input_rms, 0};
+  const T* const given = static_cast<const T*>(job_.inputs);
+  if (given && !worker_.layer(0).normalizes()) {
+    activations_[0] = {given, features, job_.input_rms, 0};
     return;
   }
+  // A normalization reads whole lanes, so past the rows of an array.
   const std::int64_t stride = row_stride(features);
   T* const buffer = room_.take();
   worker_.member.share(divide_up(rows, kChunkRows), [&](std::int64_t chunk) {
     const std::int64_t row = chunk * kChunkRows;
-    worker_.draw_normals(job_.network.input_key, row,
-                         std::min<std::int64_t>(kChunkRows, rows - row), features,
-                         buffer + row * stride, stride);
+    const std::int64_t count = std::min<std::int64_t>(kChunkRows, rows - row);
+    T* const to = buffer + row * stride;
+    if (given) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        std::copy_n(given + (row + i) * features, features, to + i * stride);
+      }
+    } else {
+      worker_.draw_normals(job_.network.input_key, row, count, features, to, stride);
+    }
   });
   worker_.member.end();
-  activations_[0] = {buffer, stride, 1.0, 0};
+  activations_[0] = {buffer, stride, given ? job_.input_rms : 1.0, 0};
 }
 
 // The activations of a layer that is kept.

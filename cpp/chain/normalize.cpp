@@ -2,169 +2,122 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace varprop {
 namespace {
 
-std::size_t at(std::int64_t position) { return static_cast<std::size_t>(position); }
-
 bool by_columns(const Layer& layer) { return layer.kind == Layer::Kind::batch_norm; }
 bool centred(const Layer& layer) { return layer.kind != Layer::Kind::rms_norm; }
 
-// The sum over a row of term(j), in a fixed order.
-template <class Term>
-double sum_row(std::int64_t width, Term term) {
-  double lanes[kLanes] = {};
-  std::int64_t j = 0;
-  for (; j + kLanes <= width; j += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += term(j + lane);
-  }
-  for (int lane = 0; j < width; ++lane, ++j) lanes[lane] += term(j);
-  return total(lanes);
+template <class T>
+const Normalizing<T>& normalizing(const Layer& layer) {
+  return kernels<T>().normalizing[by_columns(layer)];
 }
 
-// The sums down the columns of a block of term(i, j).
-template <class Term>
-void sum_columns(std::int64_t rows, int columns, double* sums, Term term) {
-  std::fill_n(sums, columns, 0.0);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    for (int j = 0; j < columns; ++j) sums[j] += term(i, j);
-  }
+// Only read.
+template <class T>
+Tile<T> tile_at(const Signal<T>& x, std::int64_t row, std::int64_t column, std::int64_t rows,
+                std::int64_t columns) {
+  return {const_cast<T*>(x.x) + row * x.stride + column, x.stride, static_cast<int>(rows),
+          static_cast<int>(columns)};
 }
 
-// Calls action(row) for every row, or action(column, columns) for every block of columns.
-template <class T, class ForRow, class ForBlock>
-void each(Worker<T>& worker, const Layer& layer, ForRow for_row, ForBlock for_block) {
+// Sums over the rows or down the columns that one member reads at a time.
+using Sums = double[std::max(kChunkRows, kBlockColumns)];
+
+// Calls action(first, units, count, sum) for whole rows or columns [first, first + units) of
+// `count` numbers each, shared out among the members. sum(sums, add) makes new sums of them: calls
+// add(row, column, rows, columns) for one part after the other.
+template <class T, class Action>
+void each_share(Worker<T>& worker, const Layer& layer, Action action) {
   const std::int64_t rows = worker.job.batch * layer.out.positions(), width = layer.width();
-  if (by_columns(layer)) {
-    worker.member.share(divide_up(width, kBlockColumns), [&](std::int64_t block) {
-      const std::int64_t column = block * kBlockColumns;
-      for_block(column, static_cast<int>(std::min<std::int64_t>(kBlockColumns, width - column)));
+  const bool columns = by_columns(layer), few = width < kBlockColumns * worker.member.count();
+  const std::int64_t step = !columns ? kChunkRows : few ? kLanes : kBlockColumns;
+  const std::int64_t all = columns ? width : rows;
+  worker.member.share(divide_up(all, step), [&](std::int64_t part) {
+    const std::int64_t first = part * step, units = std::min(step, all - first);
+    action(first, units, static_cast<double>(columns ? rows : width), [&](Sums& sums, auto add) {
+      std::fill(std::begin(sums), std::end(sums), 0.0);
+      if (!columns) return add(first, 0, units, width);
+      for (std::int64_t row = 0; row < rows; row += kChunkRows) {
+        add(row, first, std::min<std::int64_t>(kChunkRows, rows - row), units);
+      }
     });
-  } else {
-    worker.member.share(divide_up(rows, kChunkRows), [&](std::int64_t chunk) {
-      const std::int64_t end = std::min(rows, (chunk + 1) * kChunkRows);
-      for (std::int64_t row = chunk * kChunkRows; row < end; ++row) for_row(row);
-    });
-  }
+  });
   worker.member.end();
+}
+
+// Of the rows or columns of a tile whose first number is at (row, column).
+template <class T>
+Spread spread_at(const Shared<T>& shared, const Layer& layer, std::int64_t row,
+                 std::int64_t column) {
+  const std::int64_t first = by_columns(layer) ? column : row;
+  return {shared.centre.data() + first, shared.factor.data() + first, shared.mean.data() + first,
+          shared.along.data() + first};
 }
 
 }  // namespace
 
 template <class T>
 void read_spread(Worker<T>& worker, const Layer& layer, const Signal<T>& x, int exponent) {
-  Shared<T>& shared = worker.shared;
-  const std::int64_t rows = worker.job.batch * layer.out.positions(), width = layer.width();
   const double eps = std::ldexp(layer.factor, 2 * (exponent - x.exponent));
-  const auto write = [&](std::int64_t i, double mean, double variance) {
-    shared.centre[at(i)] = mean;
-    shared.factor[at(i)] = 1 / std::sqrt(std::ldexp(variance, 2 * exponent) + eps);
-  };
-  each(
-      worker, layer,
-      [&](std::int64_t i) {
-        const T* const row = x.x + i * x.stride;
-        const auto count = static_cast<double>(width);
-        const auto number = [&](std::int64_t j) { return static_cast<double>(row[j]); };
-        const double mean = centred(layer) ? sum_row(width, number) / count : 0;
-        const auto square = [&](std::int64_t j) { return (number(j) - mean) * (number(j) - mean); };
-        write(i, mean, sum_row(width, square) / count);
-      },
-      [&](std::int64_t column, int columns) {
-        const auto count = static_cast<double>(rows);
-        double means[kBlockColumns], squares[kBlockColumns];
-        const auto number = [&](std::int64_t i, int j) {
-          return static_cast<double>(x.x[i * x.stride + column + j]);
-        };
-        sum_columns(rows, columns, means, number);
-        for (int j = 0; j < columns; ++j) means[j] /= count;
-        sum_columns(rows, columns, squares, [&](std::int64_t i, int j) {
-          return (number(i, j) - means[j]) * (number(i, j) - means[j]);
-        });
-        for (int j = 0; j < columns; ++j) write(column + j, means[j], squares[j] / count);
-      });
+  const double scale = std::ldexp(1.0, 2 * exponent);
+  const Normalizing<T>& kernel = normalizing<T>(layer);
+  each_share(worker, layer, [&](std::int64_t first, std::int64_t units, double count, auto sum) {
+    double* const centre = worker.shared.centre.data() + first;
+    double* const factor = worker.shared.factor.data() + first;
+    Sums sums{};
+    if (centred(layer)) sum(sums, [&](auto... place) { kernel.add(tile_at(x, place...), sums); });
+    for (std::int64_t i = 0; i < units; ++i) centre[i] = sums[i] / count;
+    sum(sums, [&](auto... place) { kernel.add_squares(tile_at(x, place...), centre, sums); });
+    for (std::int64_t i = 0; i < units; ++i) {
+      factor[i] = 1 / std::sqrt(sums[i] / count * scale + eps);
+    }
+  });
 }
 
 template <class T>
 void normalize(const Shared<T>& shared, const Layer& layer, std::int64_t row, std::int64_t column,
                const Tile<T>& x, const Tile<T>& to) {
-  for (int i = 0; i < x.rows; ++i) {
-    const T* const from = x.data + i * x.stride;
-    T* const into = to.data + i * to.stride;
-    for (int j = 0; j < x.columns; ++j) {
-      const std::size_t unit = at(by_columns(layer) ? column + j : row + i);
-      into[j] = static_cast<T>((static_cast<double>(from[j]) - shared.centre[unit]) *
-                               shared.factor[unit]);
-    }
-  }
+  normalizing<T>(layer).normalize(x, spread_at(shared, layer, row, column), to);
 }
 
 template <class T>
-void read_gradient(Worker<T>& worker, const Layer& layer, const Signal<T>& x,
+void read_gradient(Worker<T>& worker, const Layer& layer, const Signal<T>& x, int exponent,
                    const Signal<T>& gradient) {
-  Shared<T>& shared = worker.shared;
-  const std::int64_t rows = worker.job.batch * layer.out.positions(), width = layer.width();
-  const auto write = [&](std::int64_t i, double sum, double along, std::int64_t count) {
-    shared.mean[at(i)] = centred(layer) ? sum / static_cast<double>(count) : 0;
-    shared.along[at(i)] = along / static_cast<double>(count);
-  };
-  const auto number = [&](std::int64_t i, std::int64_t j) {
-    return static_cast<double>(gradient.x[i * gradient.stride + j]);
-  };
-  const auto normalized = [&](std::int64_t i, std::int64_t j) {
-    const std::size_t unit = at(by_columns(layer) ? j : i);
-    return (static_cast<double>(x.x[i * x.stride + j]) - shared.centre[unit]) * shared.factor[unit];
-  };
-  each(
-      worker, layer,
-      [&](std::int64_t i) {
-        const double sum = sum_row(width, [&](std::int64_t j) { return number(i, j); });
-        const double along =
-            sum_row(width, [&](std::int64_t j) { return number(i, j) * normalized(i, j); });
-        write(i, sum, along, width);
-      },
-      [&](std::int64_t column, int columns) {
-        double sums[kBlockColumns], along[kBlockColumns];
-        sum_columns(rows, columns, sums,
-                    [&](std::int64_t i, int j) { return number(i, column + j); });
-        sum_columns(rows, columns, along, [&](std::int64_t i, int j) {
-          return number(i, column + j) * normalized(i, column + j);
-        });
-        for (int j = 0; j < columns; ++j) write(column + j, sums[j], along[j], rows);
-      });
+  const double scale = std::ldexp(1.0, 2 * exponent);
+  const Normalizing<T>& kernel = normalizing<T>(layer);
+  each_share(worker, layer, [&](std::int64_t first, std::int64_t units, double count, auto sum) {
+    double* const mean = worker.shared.mean.data() + first;
+    double* const along = worker.shared.along.data() + first;
+    const Spread spread = spread_at(worker.shared, layer, first, first);
+    Sums sums{};
+    if (centred(layer)) {
+      sum(sums, [&](auto... place) { kernel.add(tile_at(gradient, place...), sums); });
+    }
+    for (std::int64_t i = 0; i < units; ++i) mean[i] = sums[i] / count;
+    sum(sums, [&](auto... place) {
+      kernel.add_products(tile_at(x, place...), spread, tile_at(gradient, place...), sums);
+    });
+    for (std::int64_t i = 0; i < units; ++i) along[i] = sums[i] / count * scale;
+  });
 }
 
 template <class T>
 void normalize_back(const Shared<T>& shared, const Layer& layer, std::int64_t row,
                     std::int64_t column, const Tile<T>& x, const Tile<T>& gradient, double scale) {
-  for (int i = 0; i < x.rows; ++i) {
-    const T* const from = x.data + i * x.stride;
-    T* const into = gradient.data + i * gradient.stride;
-    for (int j = 0; j < x.columns; ++j) {
-      const std::size_t unit = at(by_columns(layer) ? column + j : row + i);
-      const double factor = shared.factor[unit];
-      const double normalized = (static_cast<double>(from[j]) - shared.centre[unit]) * factor;
-      const double left =
-          static_cast<double>(into[j]) - shared.mean[unit] - normalized * shared.along[unit];
-      into[j] = static_cast<T>(scale * factor * left);
-    }
-  }
+  normalizing<T>(layer).backpropagate(x, spread_at(shared, layer, row, column), scale, gradient);
 }
 
-template void read_spread(Worker<float>&, const Layer&, const Signal<float>&, int);
-template void read_spread(Worker<double>&, const Layer&, const Signal<double>&, int);
-template void normalize(const Shared<float>&, const Layer&, std::int64_t, std::int64_t,
-                        const Tile<float>&, const Tile<float>&);
-template void normalize(const Shared<double>&, const Layer&, std::int64_t, std::int64_t,
-                        const Tile<double>&, const Tile<double>&);
-template void read_gradient(Worker<float>&, const Layer&, const Signal<float>&,
-                            const Signal<float>&);
-template void read_gradient(Worker<double>&, const Layer&, const Signal<double>&,
-                            const Signal<double>&);
-template void normalize_back(const Shared<float>&, const Layer&, std::int64_t, std::int64_t,
-                             const Tile<float>&, const Tile<float>&, double);
-template void normalize_back(const Shared<double>&, const Layer&, std::int64_t, std::int64_t,
-                             const Tile<double>&, const Tile<double>&, double);
+#define INSTANTIATE(T)                                                                            \
+  template void read_spread(Worker<T>&, const Layer&, const Signal<T>&, int);                     \
+  template void normalize(const Shared<T>&, const Layer&, std::int64_t, std::int64_t,             \
+                          const Tile<T>&, const Tile<T>&);                                        \
+  template void read_gradient(Worker<T>&, const Layer&, const Signal<T>&, int, const Signal<T>&); \
+  template void normalize_back(const Shared<T>&, const Layer&, std::int64_t, std::int64_t,        \
+                               const Tile<T>&, const Tile<T>&, double);
+INSTANTIATE(float)
+INSTANTIATE(double)
 
 }  // namespace varprop

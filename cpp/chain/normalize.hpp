@@ -18,12 +18,13 @@ template <class T>
 void normalize(const Shared<T>&, const Layer&, std::int64_t row, std::int64_t column,
                const Tile<T>& x, const Tile<T>& to);
 
-// After read_spread of the same x, with exponent 0: reads what of the gradient by the normalized
+// After read_spread of the same x and exponent: reads what of the gradient by the normalized
 // numbers a normalization takes away. Ends a step.
 template <class T>
-void read_gradient(Worker<T>&, const Layer&, const Signal<T>& x, const Signal<T>& gradient);
+void read_gradient(Worker<T>&, const Layer&, const Signal<T>& x, int exponent,
+                   const Signal<T>& gradient);
 
-// The gradient by x, times `scale`, in place of that by the normalized numbers.
+// The gradient by x, times `scale` * 2^-exponent, in place of that by the normalized numbers.
 template <class T>
 void normalize_back(const Shared<T>&, const Layer&, std::int64_t row, std::int64_t column,
                     const Tile<T>& x, const Tile<T>& gradient, double scale);

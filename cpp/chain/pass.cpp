@@ -154,11 +154,12 @@ Signal<T> Backward<T>::through(std::int64_t l, T* gradient, int exponent, int un
   const Signal<T> y = forward_.preactivations(l);
   int shift = 0;
   if (layer.normalizes()) {
-    read_spread(worker_, layer, y, 0);
-    read_gradient(worker_, layer, y, {gradient, stride, 0, exponent});
+    const Signal<T>& x = forward_.activations(l);
+    read_spread(worker_, layer, y, x.exponent);
+    read_gradient(worker_, layer, y, x.exponent, {gradient, stride, 0, exponent});
     // As much as the numbers y grew when they were normalized.
-    shift = exponent_of(y.rms) - exponent_of(forward_.activations(l).size());
-    exponent -= y.exponent + shift;
+    shift = exponent_of(y.rms) - exponent_of(x.rms);
+    exponent += x.exponent - y.exponent - shift;
   }
   const std::size_t parity = worker_.member.parity();
   const auto run = [&](std::int64_t chunk) {

@@ -39,7 +39,9 @@ struct Needs {
         grow(numbers, count * row_stride(shape.channels));
         grow(blocks, across);
         grow(chunks, divide_up(count, kChunkRows) * across);
-        if (layer.normalizes()) grow(units, std::max(count, shape.channels));
+        if (layer.normalizes()) {
+          grow(units, divide_up(std::max(count, shape.channels), kLanes) * kLanes);
+        }
       }
       if (job.cost && layer.has_weight()) {
         grow(chunks,

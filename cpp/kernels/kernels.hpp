@@ -64,6 +64,27 @@ struct alignas(64) PowerLanes {
   double sum[4][kLanes], minimum[kLanes], maximum[kLanes];
 };
 
+// Of rows or columns that are normalized, x -> (x - centre) * factor; and what is taken off a
+// gradient that comes back to them, mean + along * normalized number.
+struct Spread {
+  const double *centre, *factor, *mean, *along;
+};
+
+// What normalizations do with the rows of tiles, or with their columns. Pointers are to the values
+// of a tile's rows, or of its columns up to a multiple of kLanes, as far as tiles are read too.
+template <class T>
+struct Normalizing {
+  // Add to each sum: the numbers x, (x - centre)^2, and gradients times normalized numbers.
+  void (*add)(const Tile<T>& x, double* sums);
+  void (*add_squares)(const Tile<T>& x, const double* centre, double* sums);
+  void (*add_products)(const Tile<T>& x, const Spread&, const Tile<T>& gradient, double* sums);
+
+  // The normalized numbers, into a tile that may be x; and gradient = scale * factor * (gradient -
+  // what is taken off).
+  void (*normalize)(const Tile<T>& x, const Spread&, const Tile<T>& to);
+  void (*backpropagate)(const Tile<T>& x, const Spread&, double scale, const Tile<T>& gradient);
+};
+
 template <class T>
 struct Kernels {
   // Draws a rectangle; number (i, j) goes to out[i * stride + j] or, transposed, to out[j * stride
@@ -83,6 +104,8 @@ struct Kernels {
 
   // Rows to their softmax: exp(scale * x) over its sum; rows are padded to whole lanes.
   void (*softmax)(const Tile<T>& x, T scale);
+
+  Normalizing<T> normalizing[2];  // of rows, of columns
 
   // Mean of the first row of the tile, times scale: a pivot near the chunk's mean.
   T (*pivot)(const Tile<T>&, T scale);

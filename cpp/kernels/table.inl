@@ -2,6 +2,7 @@
 #include "activations.inl"
 #include "kernels.hpp"
 #include "laws.inl"
+#include "normalize.inl"
 #include "observe.inl"
 #include "product.inl"
 #include "round.inl"
@@ -17,6 +18,7 @@ constexpr varprop::Kernels<T> kKernels = {
     .activate = activate<T>,
     .backpropagate = backpropagate<T>,
     .softmax = softmax<T>,
+    .normalizing = {kNormalizing<false, T>, kNormalizing<true, T>},
     .pivot = pivot<T>,
     .observe = observe<T>,
     .observe_powers = observe_powers<T>,

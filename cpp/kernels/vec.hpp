@@ -150,6 +150,27 @@ inline Vec<double> convert(Vec<std::int64_t> a) {
 #endif
 }
 
+// As many numbers as a vector holds doubles, made doubles, and back to the nearest of T.
+inline Vec<double> widened(const double* from) { return load(from); }
+inline Vec<double> widened(const float* from) {
+#if defined(__AVX512F__)
+  return _mm512_cvtps_pd(_mm256_loadu_ps(from));
+#elif defined(__AVX2__)
+  return _mm256_cvtps_pd(_mm_loadu_ps(from));
+#else
+  Vec<double> result;
+  for (int i = 0; i < kWidth<double>; ++i) result[i] = static_cast<double>(from[i]);
+  return result;
+#endif
+}
+
+inline void narrow(double* to, Vec<double> value) { store(to, value); }
+inline void narrow(float* to, Vec<double> value) {
+  typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
+  const Half half = __builtin_convertvector(value, Half);
+  __builtin_memcpy(to, &half, sizeof(half));
+}
+
 template <class T>
 inline Vec<T> lesser(Vec<T> a, Vec<T> b) {
   return a < b ? a : b;
