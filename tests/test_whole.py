@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_simulate_layers import NETWORKS, network
+from networks import NETWORKS, network
 
 from varprop import _job, reference
 

@@ -36,7 +36,7 @@ class Direction:
     word : {"vanishing", "stable", "exploding"} or None
         None where nothing is known: of the gradients, if all trials left the range going forward.
     layers : int
-        Number of layers.
+        Number of layers that count.
     log10_factor : float
         Decimal logarithm of the factor over the whole depth, mean over trials. It is infinite where
         most trials end at zero or out of range; else these are left out here, and count as failing.
@@ -89,7 +89,8 @@ class Verdict:
 
     Decided by the factor by which the second moment changes over the whole depth: of the
     activations from the first layer to the last, of the gradients from the last to the first. While
-    the mean over trials of its logarithm stays within `max_factor`, the direction is stable.
+    the mean over trials of its logarithm stays within `max_factor`, the direction is stable. Of a
+    residual network the layers within branches do not count, but where no two others are.
 
     Attributes
     ----------
@@ -124,14 +125,15 @@ class Verdict:
     def of(cls, run: Run, max_factor: float = 10, level: float = 0.95) -> Verdict:
         """Return the verdict on a run."""
         max_factor, level = real("max_factor", max_factor, least=1), probability(level)
-        forward = _ends(run.activations.per_trial.log10_second_moment)
+        outside = [i for i, name in enumerate(run.layer_names) if "." not in name]
+        counted = outside if len(outside) > 1 else list(range(len(run.layer_names)))
+        forward = _ends(run.activations.per_trial.log10_second_moment[:, counted])
         factors = {"forward": np.where(np.isnan(forward), np.inf, forward)}
         if "gradients" in run.observed:
-            backward = _ends(run.gradients.per_trial.log10_second_moment[:, ::-1])
+            backward = _ends(run.gradients.per_trial.log10_second_moment[:, counted[::-1]])
             factors["backward"] = backward[~np.isnan(backward)]
-        layers = len(run.layer_names)
         details = {
-            name: _judged(logs, layers, math.log10(max_factor), level)
+            name: _judged(logs, len(counted), math.log10(max_factor), level)
             for name, logs in factors.items()
         }
         return cls(max_factor, level, details)
