@@ -47,10 +47,12 @@ void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t 
         if (layer.kind == Layer::Kind::dense) {
           return {plan.in.x + k * plan.in.stride + row + i, 1, plan.in.stride};
         }
-        for (std::int64_t j = 0; j < count; ++j) {
-          const std::int64_t term = (k + j) / plan.rows * groups.terms() + row + i;
-          gather(layer, groups, false, plan.in, (k + j) % plan.rows, 1, term, height,
+        for (std::int64_t j = 0; j < count;) {  // the rows again for each of the groups
+          const std::int64_t at = (k + j) % plan.rows, run = std::min(count - j, plan.rows - at);
+          gather(layer, groups, false, plan.in, at, run,
+                 (k + j) / plan.rows * groups.terms() + row + i, height,
                  panel.patches() + j * height, height);
+          j += run;
         }
         return {panel.patches(), 1, height};
       },

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
+#include <type_traits>
 
 #include "chain/plan.hpp"
 
@@ -45,27 +47,83 @@ void each_stretch(const Groups& groups, std::int64_t k, std::int64_t count, Acti
   }
 }
 
-// The row of the input that output row `row` sees at a position of the window; going back, the
-// output row that saw input row `row` there. -1 where there is none.
-inline std::int64_t row_at(const Layer& layer, bool back, std::int64_t row, std::int64_t position) {
-  const Window& window = layer.window;
-  const Shape &here = back ? layer.in : layer.out, &there = back ? layer.out : layer.in;
-  const std::int64_t example = row / here.positions(), place = row % here.positions();
-  const std::int64_t down = position / window.width, across = position % window.width;
-  std::int64_t i = place / here.width, j = place % here.width;
-  if (back) {
-    i += window.top - down;
-    j += window.left - across;
-    if (i < 0 || j < 0 || i % window.stride_height || j % window.stride_width) return -1;
-    i /= window.stride_height;
-    j /= window.stride_width;
-  } else {
-    i = i * window.stride_height - window.top + down;
-    j = j * window.stride_width - window.left + across;
-    if (i < 0 || j < 0) return -1;
+// Where in its image a row of a signal is.
+struct Pixel {
+  std::int64_t example, i, j;
+  Pixel(const Shape& shape, std::int64_t row)
+      : example(row / shape.positions()),
+        i(row % shape.positions() / shape.width),
+        j(row % shape.width) {}
+};
+
+// What the rows of the output, one after the other, see of the input at one position of the window;
+// going back, what rows of the output saw those of the input there.
+class Sight {
+ public:
+  Sight(const Layer& layer, bool back, const Pixel& pixel, std::int64_t position)
+      : here_(back ? layer.in : layer.out), there_(back ? layer.out : layer.in), pixel_(pixel) {
+    const Window& window = layer.window;
+    const std::int64_t down = position / window.width - window.top;
+    const std::int64_t across = position % window.width - window.left;
+    if (back) {
+      down_ = {-down, 1, window.stride_height};
+      across_ = {-across, 1, window.stride_width};
+    } else {
+      down_ = {down, window.stride_height, 1};
+      across_ = {across, window.stride_width, 1};
+    }
+    line_ = line();
+    j_ = across_.first + pixel.j * across_.step;
   }
-  if (i >= there.height || j >= there.width) return -1;
-  return example * there.positions() + i * there.width + j;
+
+  // -1 where there is none.
+  std::int64_t row() const {
+    const std::int64_t j = across_.whole(j_);
+    return line_ < 0 || j < 0 || j >= there_.width ? -1 : line_ + j;
+  }
+
+  void next() {
+    j_ += across_.step;
+    if (++pixel_.j < here_.width) return;
+    pixel_.j = 0;
+    if (++pixel_.i == here_.height) {
+      pixel_.i = 0;
+      ++pixel_.example;
+    }
+    line_ = line();
+    j_ = across_.first;
+  }
+
+ private:
+  // From numbers i here to (first + i step) / divisor there, where that is whole.
+  struct Axis {
+    std::int64_t first, step, divisor;
+    std::int64_t whole(std::int64_t i) const {
+      if (divisor == 1) return i;  // said apart, as a division is slow
+      return i % divisor ? -1 : i / divisor;
+    }
+  };
+
+  // The first row of the image's line that is seen; -1 where there is none.
+  std::int64_t line() const {
+    const std::int64_t i = down_.whole(down_.first + pixel_.i * down_.step);
+    return i < 0 || i >= there_.height ? -1 : (pixel_.example * there_.height + i) * there_.width;
+  }
+
+  Shape here_, there_;
+  Pixel pixel_;
+  Axis down_, across_;
+  std::int64_t line_, j_;  // j_ before it is divided
+};
+
+// A run of numbers in pieces of a fixed size, the last of which overlaps the one before: quick for
+// few numbers, and nothing past their end is read.
+template <int piece, class T>
+void copy_run(const T* from, std::int64_t count, T* to) {
+  for (std::int64_t j = 0; j + piece < count; j += piece) {
+    std::memcpy(to + j, from + j, piece * sizeof(T));
+  }
+  std::memcpy(to + count - piece, from + count - piece, piece * sizeof(T));
 }
 
 // Terms [k, k + count) of rows [row, row + rows), `stride` numbers apart.
@@ -73,19 +131,27 @@ template <class T>
 void gather(const Layer& layer, const Groups& groups, bool back, const Signal<T>& from,
             std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t count, T* to,
             std::int64_t stride) {
-  for (std::int64_t i = 0; i < rows; ++i) {
-    T* const into = to + i * stride;
-    each_stretch(groups, k, count, [&](std::int64_t at, const Stretch& stretch) {
-      const std::int64_t source = row_at(layer, back, row + i, stretch.position);
-      if (source < 0) {
-        std::fill_n(into + at, stretch.count, T{0});
-      } else {
-        std::copy_n(
-            from.x + source * from.stride + stretch.group * groups.channels + stretch.channel,
-            stretch.count, into + at);
+  const Pixel first(back ? layer.in : layer.out, row);
+  each_stretch(groups, k, count, [&](std::int64_t at, const Stretch& stretch) {
+    const T* const x = from.x + stretch.group * groups.channels + stretch.channel;
+    const std::int64_t step = from.stride, run = stretch.count;
+    const auto copy = [&]<int piece>(std::integral_constant<int, piece>) {
+      Sight sight(layer, back, first, stretch.position);
+      T* into = to + at;
+      for (std::int64_t i = 0; i < rows; ++i, sight.next(), into += stride) {
+        const std::int64_t source = sight.row();
+        if (source < 0) {
+          std::fill_n(into, run, T{0});
+        } else {
+          copy_run<piece>(x + source * step, run, into);
+        }
       }
-    });
-  }
+    };
+    if (run >= 16) return copy(std::integral_constant<int, 16>());
+    if (run >= 4) return copy(std::integral_constant<int, 4>());
+    if (run >= 2) return copy(std::integral_constant<int, 2>());
+    copy(std::integral_constant<int, 1>());
+  });
 }
 
 }  // namespace varprop
