@@ -22,6 +22,10 @@ def conv(channels: int, kernel: int | tuple[int, int], **options: object) -> vp.
     return vp.Conv2d(channels, kernel, **settings)
 
 
+def numbers(*shape: int) -> np.ndarray:
+    return np.random.default_rng(7).normal(0, 0.3, shape)
+
+
 def cube(x: np.ndarray) -> np.ndarray:
     return x**3 + x
 
@@ -46,6 +50,37 @@ NETWORKS: dict[str, tuple[int | tuple[int, int, int], list[Layer]]] = {
             conv(70, 3, stride=2),
             conv(4, (2, 3), padding="valid"),
             conv(3, 3, padding=2, stride=(1, 2)),
+        ],
+    ),
+    "narrow conv": (
+        (7, 6, 17),
+        [
+            conv(40, 3),
+            conv(1, 3),
+            dense(16),
+            conv(3, (2, 4), stride=(2, 1)),
+            dense(40),
+            conv(8, 3, padding=2, stride=(1, 2)),
+            dense(17, "linear"),
+            conv(1, (3, 2), padding="valid", bias=None),
+        ],
+    ),
+    "narrow conv of given weights": (
+        (5, 6, 16),
+        [
+            conv(3, (1, 3), weight=numbers(1, 3, 16, 3), bias=numbers(3)),
+            dense(40, "relu"),
+            conv(2, 2, weight="orthogonal", bias=numbers(2), stride=2),
+            dense(16),
+            conv(1, 1, padding=1, weight=numbers(1, 1, 16, 1)),
+        ],
+    ),
+    "wide conv": (
+        (5, 6, 3),
+        [
+            conv(200, 3),
+            conv(3, 1, activation="linear"),
+            conv(70, (2, 3), weight=numbers(2, 3, 3, 70), bias=numbers(70), stride=2),
         ],
     ),
     "groups": (
@@ -129,6 +164,22 @@ def test_threads_and_what_is_kept_change_no_bit(name: str, monkeypatch: pytest.M
             _simulate, "_plan", lambda core, *_, kept=kept: (False, max(kept, core.fewest_kept))
         )
         assert flat(vp.simulate(net, 60, threads=2, **options)) == expected
+
+
+@pytest.mark.parametrize("channels", [3, 16, 17, 40])
+@pytest.mark.parametrize("width", [1, 8, 70])
+def test_images_given_as_arrays(channels: int, width: int) -> None:
+    """Rows of a given array are next to each other: nothing past its end may be read."""
+    images = numbers(3, 4, 5, channels)
+    net = vp.Network(images.shape[1:], [conv(width, 3)])
+    options = {"trials": 2, "backward": True, "dtype": "float64", "seed": 5}
+    run = vp.simulate(net, images, **options)
+    wanted = reference.simulate(net, images, **options)
+    for signal in ("preactivations", "gradients", "weight_gradients", "input_gradients"):
+        observed = run.observed[signal]
+        for key, power in (("mean", 1), ("variance", 2)):
+            found = np.ldexp(observed[key], power * observed["exponent"])
+            np.testing.assert_allclose(found, wanted[signal][key], rtol=1e-9, atol=1e-12)
 
 
 def test_functions_that_fail_are_named() -> None:

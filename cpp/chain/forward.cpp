@@ -194,6 +194,7 @@ void Forward<T>::step(std::int64_t l, bool seen) {
 
 template <class T>
 void Forward<T>::multiply(const Plan<T>& plan, T* y, T* x, bool seen) {
+  if (convolve(plan, y, x, seen)) return;
   const Layer& layer = plan.layer;
   const auto run = [&](std::int64_t block, std::int64_t from, std::int64_t to) {
     const std::int64_t column = block * kBlockColumns;

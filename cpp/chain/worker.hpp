@@ -50,6 +50,9 @@ struct Worker {
   Histogram histograms[3] = {};  // of the signals of a step: its own part
   std::vector<double> applied_[2]{};
 
+  // Looking at the clock costs: once in so many chunks is often enough.
+  static constexpr std::int64_t kPollChunks = 64;
+
   std::uint64_t trial_number() const { return static_cast<std::uint64_t>(job.first_trial + trial); }
   std::int64_t layers() const { return static_cast<std::int64_t>(job.network.layers.size()); }
   const Layer& layer(std::int64_t l) const {
@@ -237,10 +240,6 @@ struct Worker {
     return alive < 2 ? std::numeric_limits<double>::quiet_NaN()
                      : (squares - alive) / (alive * (alive - 1));
   }
-
- private:
-  // Looking at the clock costs: once in so many chunks is often enough.
-  static constexpr std::int64_t kPollChunks = 64;
 };
 
 }  // namespace varprop

@@ -54,6 +54,14 @@ struct View {
   std::ptrdiff_t row_stride, column_stride;
 };
 
+// Rows of numbers that are not next to each other: row i is the runs of `length` numbers at x[i],
+// x[rows + i], x[2 rows + i], ...
+template <class T>
+struct Runs {
+  const T* const* x;
+  int rows, count, length;
+};
+
 // Sums over a tile of d = scale * x - pivot, in kLanes partial sums.
 struct alignas(64) Lanes {
   double sum[kLanes], square[kLanes];
@@ -76,6 +84,12 @@ struct Kernels {
   // multiple of kLanes columns.
   void (*multiply)(const View<T>& a, const T* b, std::ptrdiff_t b_stride, int depth, bool first,
                    const T* bias, const Tile<T>& c);
+
+  // c = bias + runs w in few columns, at most kLanes, each summed in kLanes parts; c is written up
+  // to kLanes columns. A column of w is w_stride numbers long, each run's padded with zeros to a
+  // multiple of kLanes.
+  void (*dot)(const Runs<T>& runs, const T* w, std::ptrdiff_t w_stride, const T* bias,
+              const Tile<T>& c);
 
   // x = phi(x), and gradient = gradient * phi'(y).
   void (*activate)(int activation, T parameter, const Tile<T>& x);
