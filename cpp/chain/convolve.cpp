@@ -23,13 +23,8 @@ Runs<T> runs(const Layer& layer, const Signal<T>& from, std::int64_t row, int ro
              const T** to) {
   const Pixel first(layer.out, row);
   const auto count = static_cast<int>(layer.window.positions());
-  const T** next = to;
   for (int position = 0; position < count; ++position) {
-    Sight sight(layer, false, first, position);
-    for (int i = 0; i < rows; ++i, sight.next()) {
-      const std::int64_t source = sight.row();
-      *next++ = source < 0 ? zeros : from.x + source * from.stride;
-    }
+    look(layer, false, first, position, from, rows, zeros, to + position * rows);
   }
   return {to, rows, count, static_cast<int>(layer.in.channels)};
 }
@@ -66,7 +61,7 @@ bool Forward<T>::convolve(const Plan<T>& plan, T* y, T* x, bool seen) {
     const auto weights = panel.columns(plan);
     const T* const biases = panel.biases(plan, 0, layer.width());
     walk([&](std::int64_t row, int rows) {
-      return [&, x_runs = runs(layer, plan.in, row, rows, weights.zeros, panel.runs())](
+      return [&, x_runs = runs(layer, plan.in, row, rows, weights.zeros, panel.seen())](
                  std::int64_t, const Tile<T>& tile) {
         worker_.kernel.dot(x_runs, weights.weights, weights.stride, biases, tile);
       };

@@ -135,7 +135,7 @@ class Panel {
   // A block of a product that is never a whole matrix, and patches of an image.
   T* product() { return product_; }
   T* patches() { return patches_; }
-  const T** runs() { return runs_; }
+  const T** seen() { return seen_; }
 
  private:
   static constexpr std::int64_t kMostRuns = 128;  // of a row
@@ -206,7 +206,8 @@ class Panel {
   alignas(64) T biases_[kBlockColumns];
   alignas(64) T product_[kProductRows * kBlockColumns];
   alignas(64) T patches_[kChunkRows * kPanelRows<T>];
-  const T* runs_[kMostRuns * kChunkRows];
+  const T* seen_[kMostRuns * kChunkRows];
+  static_assert(kMostRuns * kChunkRows >= kPanelRows<T>);
 };
 
 }  // namespace varprop

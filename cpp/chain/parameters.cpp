@@ -51,7 +51,7 @@ void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t 
           const std::int64_t at = (k + j) % plan.rows, run = std::min(count - j, plan.rows - at);
           gather(layer, groups, false, plan.in, at, run,
                  (k + j) / plan.rows * groups.terms() + row + i, height,
-                 panel.patches() + j * height, height);
+                 panel.patches() + j * height, height, panel.seen());
           j += run;
         }
         return {panel.patches(), 1, height};

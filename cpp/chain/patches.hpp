@@ -3,10 +3,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
-#include <type_traits>
 
 #include "chain/plan.hpp"
+#include "isa.hpp"
 
 namespace varprop {
 
@@ -116,41 +115,31 @@ class Sight {
   std::int64_t line_, j_;  // j_ before it is divided
 };
 
-// A run of numbers in pieces of a fixed size, the last of which overlaps the one before: quick for
-// few numbers, and nothing past their end is read.
-template <int piece, class T>
-void copy_run(const T* from, std::int64_t count, T* to) {
-  for (std::int64_t j = 0; j + piece < count; j += piece) {
-    std::memcpy(to + j, from + j, piece * sizeof(T));
+// What some rows see at a position of the window: addresses in a signal, `none` where it is
+// nothing.
+template <class T>
+void look(const Layer& layer, bool back, const Pixel& first, std::int64_t position,
+          const Signal<T>& from, std::int64_t rows, const T* none, const T** to) {
+  Sight sight(layer, back, first, position);
+  for (std::int64_t i = 0; i < rows; ++i, sight.next()) {
+    const std::int64_t row = sight.row();
+    to[i] = row < 0 ? none : from.x + row * from.stride;
   }
-  std::memcpy(to + count - piece, from + count - piece, piece * sizeof(T));
 }
 
-// Terms [k, k + count) of rows [row, row + rows), `stride` numbers apart.
+// Terms [k, k + count) of rows [row, row + rows), `stride` numbers apart; `seen` has room for an
+// address of each row.
 template <class T>
 void gather(const Layer& layer, const Groups& groups, bool back, const Signal<T>& from,
             std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t count, T* to,
-            std::int64_t stride) {
+            std::int64_t stride, const T** seen) {
   const Pixel first(back ? layer.in : layer.out, row);
   each_stretch(groups, k, count, [&](std::int64_t at, const Stretch& stretch) {
-    const T* const x = from.x + stretch.group * groups.channels + stretch.channel;
-    const std::int64_t step = from.stride, run = stretch.count;
-    const auto copy = [&]<int piece>(std::integral_constant<int, piece>) {
-      Sight sight(layer, back, first, stretch.position);
-      T* into = to + at;
-      for (std::int64_t i = 0; i < rows; ++i, sight.next(), into += stride) {
-        const std::int64_t source = sight.row();
-        if (source < 0) {
-          std::fill_n(into, run, T{0});
-        } else {
-          copy_run<piece>(x + source * step, run, into);
-        }
-      }
-    };
-    if (run >= 16) return copy(std::integral_constant<int, 16>());
-    if (run >= 4) return copy(std::integral_constant<int, 4>());
-    if (run >= 2) return copy(std::integral_constant<int, 2>());
-    copy(std::integral_constant<int, 1>());
+    Signal<T> channels = from;
+    channels.x += stretch.group * groups.channels + stretch.channel;
+    look<T>(layer, back, first, stretch.position, channels, rows, nullptr, seen);
+    kernels<T>().copy(seen, static_cast<int>(rows), static_cast<int>(stretch.count), to + at,
+                      stride);
   });
 }
 

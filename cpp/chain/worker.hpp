@@ -107,7 +107,7 @@ struct Worker {
     if (layer.kind == Layer::Kind::dense) {
       return {from.x + row * from.stride + k, from.stride, 1};
     }
-    gather(layer, groups, back, from, row, rows, k, count, panel.patches(), count);
+    gather(layer, groups, back, from, row, rows, k, count, panel.patches(), count, panel.seen());
     return {panel.patches(), count, 1};
   }
 

@@ -85,6 +85,10 @@ struct Kernels {
   void (*multiply)(const View<T>& a, const T* b, std::ptrdiff_t b_stride, int depth, bool first,
                    const T* bias, const Tile<T>& c);
 
+  // Rows of `count` numbers from wherever they are, zeros where from[i] is null, go to to[i *
+  // stride]; nothing past their ends is read or written.
+  void (*copy)(const T* const* from, int rows, int count, T* to, std::ptrdiff_t stride);
+
   // c = bias + runs w in few columns, at most kLanes, each summed in kLanes parts; c is written up
   // to kLanes columns. A column of w is w_stride numbers long, each run's padded with zeros to a
   // multiple of kLanes.

@@ -1,5 +1,6 @@
 // The table of one instruction set; the including file has set VARPROP_TABLE and VARPROP_NAME.
 #include "activations.inl"
+#include "copy.inl"
 #include "dot.inl"
 #include "kernels.hpp"
 #include "laws.inl"
@@ -15,6 +16,7 @@ constexpr varprop::Kernels<T> kKernels = {
     .draw = draw<T>,
     .draw_transposed = draw_transposed<T>,
     .multiply = multiply<T>,
+    .copy = copy<T>,
     .dot = dot<T>,
     .activate = activate<T>,
     .backpropagate = backpropagate<T>,
