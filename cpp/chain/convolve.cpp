@@ -17,18 +17,6 @@ bool narrow(const Layer& layer) {
          Panel<T>::holds_columns(layer);
 }
 
-// Where the runs of some rows are.
-template <class T>
-Runs<T> runs(const Layer& layer, const Signal<T>& from, std::int64_t row, int rows, const T* zeros,
-             const T** to) {
-  const Pixel first(layer.out, row);
-  const auto count = static_cast<int>(layer.window.positions());
-  for (int position = 0; position < count; ++position) {
-    look(layer, false, first, position, from, rows, zeros, to + position * rows);
-  }
-  return {to, rows, count, static_cast<int>(layer.in.channels)};
-}
-
 }  // namespace
 
 template <class T>
@@ -61,7 +49,7 @@ bool Forward<T>::convolve(const Plan<T>& plan, T* y, T* x, bool seen) {
     const auto weights = panel.columns(plan);
     const T* const biases = panel.biases(plan, 0, layer.width());
     walk([&](std::int64_t row, int rows) {
-      return [&, x_runs = runs(layer, plan.in, row, rows, weights.zeros, panel.seen())](
+      return [&, x_runs = locate(layer, false, row, plan.in, rows, weights.zeros, panel.seen())](
                  std::int64_t, const Tile<T>& tile) {
         worker_.kernel.dot(x_runs, weights.weights, weights.stride, biases, tile);
       };

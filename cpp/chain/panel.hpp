@@ -13,6 +13,8 @@ namespace varprop {
 template <class T>
 class Panel {
  public:
+  static constexpr std::int64_t kMostRuns = 128;  // of a row that is read where it is
+
   // Terms k, k + 1, ... of a product with the weights, in columns column, column + 1, ...
   const T* weights(const Plan<T>& plan, std::int64_t k, std::int64_t rows, std::int64_t column,
                    std::int64_t columns) {
@@ -29,6 +31,15 @@ class Panel {
       put(plan, stretch.position * groups.channels + stretch.channel, stretch.count, first, count,
           numbers_ + at * kBlockColumns + first - column, false);
     });
+    return numbers_;
+  }
+
+  // Of a layer with a group for each channel: a row of weights for each position of the window.
+  template <class AnyPlan>
+  const T* of_channels(const AnyPlan& plan, std::int64_t column, std::int64_t columns) {
+    const std::int64_t rows = plan.layer.window.positions();
+    if (plan.matrix.numbers) clear(rows);
+    put(plan, 0, rows, column, columns, numbers_, true);
     return numbers_;
   }
 
@@ -138,8 +149,6 @@ class Panel {
   const T** seen() { return seen_; }
 
  private:
-  static constexpr std::int64_t kMostRuns = 128;  // of a row
-
   static std::int64_t padded(const Layer& layer) {
     return divide_up(layer.in.channels, kLanes) * kLanes;
   }
@@ -166,7 +175,8 @@ class Panel {
   }
 
   // A rectangle of the weights.
-  void put(const Plan<T>& plan, std::int64_t row, std::int64_t rows, std::int64_t column,
+  template <class AnyPlan>
+  void put(const AnyPlan& plan, std::int64_t row, std::int64_t rows, std::int64_t column,
            std::int64_t columns, T* to, bool padded) {
     if (!plan.matrix.numbers) {
       kernels<T>().draw(plan.weight, Rectangle{row, rows, column, columns, 1}, to, kBlockColumns,

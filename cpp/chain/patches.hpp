@@ -118,13 +118,25 @@ class Sight {
 // What some rows see at a position of the window: addresses in a signal, `none` where it is
 // nothing.
 template <class T>
-void look(const Layer& layer, bool back, const Pixel& first, std::int64_t position,
-          const Signal<T>& from, std::int64_t rows, const T* none, const T** to) {
+void locate(const Layer& layer, bool back, const Pixel& first, std::int64_t position,
+            const Signal<T>& from, std::int64_t rows, const T* none, const T** to) {
   Sight sight(layer, back, first, position);
   for (std::int64_t i = 0; i < rows; ++i, sight.next()) {
     const std::int64_t row = sight.row();
     to[i] = row < 0 ? none : from.x + row * from.stride;
   }
+}
+
+// The same at all positions: runs of all channels.
+template <class T>
+Runs<T> locate(const Layer& layer, bool back, std::int64_t row, const Signal<T>& from, int rows,
+               const T* none, const T** to) {
+  const Pixel first(back ? layer.in : layer.out, row);
+  const auto count = static_cast<int>(layer.window.positions());
+  for (int position = 0; position < count; ++position) {
+    locate(layer, back, first, position, from, rows, none, to + position * rows);
+  }
+  return {to, rows, count, static_cast<int>((back ? layer.out : layer.in).channels)};
 }
 
 // Terms [k, k + count) of rows [row, row + rows), `stride` numbers apart; `seen` has room for an
@@ -137,7 +149,7 @@ void gather(const Layer& layer, const Groups& groups, bool back, const Signal<T>
   each_stretch(groups, k, count, [&](std::int64_t at, const Stretch& stretch) {
     Signal<T> channels = from;
     channels.x += stretch.group * groups.channels + stretch.channel;
-    look<T>(layer, back, first, stretch.position, channels, rows, nullptr, seen);
+    locate<T>(layer, back, first, stretch.position, channels, rows, nullptr, seen);
     kernels<T>().copy(seen, static_cast<int>(rows), static_cast<int>(stretch.count), to + at,
                       stride);
   });

@@ -101,6 +101,29 @@ struct Worker {
     }
   }
 
+  // The same of a layer with a group for each channel, of which m are the weights in the block: the
+  // sums of what rows see of `seen` have few terms, and no panels.
+  template <class See>
+  void multiply_channels(const Layer& layer, bool back, const Signal<T>& seen, const T* m,
+                         const T* bias, std::int64_t column, const Tile<T>& out, std::int64_t rows,
+                         std::int64_t from, std::int64_t to, See see) {
+    for (std::int64_t c = from; c < to; ++c) {
+      if (control.stopped()) return;
+      if (c % kPollChunks == 0) member.poll();
+      const std::int64_t row = c * kChunkRows;
+      const Tile<T> tile = rows_of(out, row, std::min<std::int64_t>(kChunkRows, rows - row));
+      const Runs<T> runs = locate<T>(layer, back, row, seen, tile.rows, nullptr, panel.seen());
+      kernel.weigh(runs, column, m, kBlockColumns, bias, tile);
+      auto chunk = see(c);
+      each_group(out, rows, c, [&](std::int64_t i, const Tile<T>& group) { chunk.add(i, group); });
+      chunk.done();
+    }
+  }
+  static bool by_channels(const Layer& layer) {
+    return layer.kind == Layer::Kind::conv && layer.groups == layer.in.channels &&
+           layer.groups == layer.out.channels && layer.window.positions() <= Panel<T>::kMostRuns;
+  }
+
   // A part of what a layer multiplies: rows of a signal, or of an image's patches.
   View<T> left(const Layer& layer, const Groups& groups, bool back, const Signal<T>& from,
                std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t count) const {

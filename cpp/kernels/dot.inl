@@ -18,11 +18,6 @@ constexpr int dot_rows() {
   return rows > 8 ? 8 : rows > 1 ? rows : 1;
 }
 
-template <class T>
-constexpr int within(int count) {
-  return count < 0 ? 0 : count < kWidth<T> ? count : kWidth<T>;
-}
-
 template <int rows, int columns, class T>
 void dot_tile(const Runs<T>& runs, int row, const T* w, std::ptrdiff_t w_stride, const T* bias,
               T* y, std::ptrdiff_t y_stride) {

@@ -12,6 +12,12 @@ using varprop::kLanes;
 template <class T>
 constexpr int kParts = kLanes / kWidth<T>;
 
+// Of `count` numbers from a vector on, those that it has.
+template <class T>
+constexpr int within(int count) {
+  return count < 0 ? 0 : count < kWidth<T> ? count : kWidth<T>;
+}
+
 // The sum of numbers, each half added to the other until one is left.
 template <class T, int count>
 inline T folded(const T (&numbers)[count]) {

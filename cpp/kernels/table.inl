@@ -8,6 +8,7 @@
 #include "product.inl"
 #include "round.inl"
 #include "softmax.inl"
+#include "weigh.inl"
 
 namespace {
 
@@ -18,6 +19,7 @@ constexpr varprop::Kernels<T> kKernels = {
     .multiply = multiply<T>,
     .copy = copy<T>,
     .dot = dot<T>,
+    .weigh = weigh<T>,
     .activate = activate<T>,
     .backpropagate = backpropagate<T>,
     .softmax = softmax<T>,
