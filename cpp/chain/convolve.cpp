@@ -5,19 +5,6 @@
 #include "chain/chunk.hpp"
 
 namespace varprop {
-namespace {
-
-// Few columns would fill a vector in part: lanes go along the terms instead, a run of channels at
-// each position of the window, which are read where they are. Other sums than those of panels: what
-// decides is the layer's shape alone.
-template <class T>
-bool narrow(const Layer& layer) {
-  constexpr std::int64_t kMostColumns = 8;
-  return layer.width() <= kMostColumns && layer.in.channels >= kLanes &&
-         Panel<T>::holds_columns(layer);
-}
-
-}  // namespace
 
 template <class T>
 bool Forward<T>::convolve(const Plan<T>& plan, T* y, T* x, bool seen) {
@@ -45,7 +32,7 @@ bool Forward<T>::convolve(const Plan<T>& plan, T* y, T* x, bool seen) {
       }
     }
   };
-  if (narrow<T>(layer)) {
+  if (narrow(layer) && Panel<T>::holds_columns(layer)) {
     const auto weights = panel.columns(plan);
     const T* const biases = panel.biases(plan, 0, layer.width());
     walk([&](std::int64_t row, int rows) {

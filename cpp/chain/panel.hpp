@@ -81,6 +81,25 @@ class Panel {
     return numbers_;
   }
 
+  // Few columns of it, all of them, next to each other.
+  const T* gradient_columns(const BackwardPlan<T>& plan, std::int64_t k, std::int64_t rows) {
+    const Signal<T>& gradient = plan.gradient;
+    const std::int64_t width = plan.layer.width();
+    T* to = patches_;
+    for (std::int64_t i = k; i < k + rows; ++i, to += width) {
+      const T* const from = gradient.x + i * gradient.stride;
+      for (std::int64_t j = 0; j < width; ++j) to[j] = from[j] * plan.panel_scale;
+    }
+    return patches_;
+  }
+
+  // Rows k, k + 1, ... of an image's patches, some of their terms.
+  const T* patches(const Layer& layer, const Groups& groups, const Signal<T>& from, std::int64_t k,
+                   std::int64_t rows, std::int64_t term, std::int64_t terms) {
+    gather(layer, groups, false, from, k, rows, term, terms, numbers_, kBlockColumns, seen_);
+    return numbers_;
+  }
+
   // Null for a layer without biases.
   const T* biases(const Plan<T>& plan, std::int64_t column, std::int64_t columns) {
     return biases(plan, column, columns, biases_);

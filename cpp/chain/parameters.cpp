@@ -31,6 +31,7 @@ template <class T>
 void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t block,
                                       std::int64_t group) {
   const Layer& layer = plan.layer;
+  if (narrow(layer)) return multiply_few_parameters(plan, group);
   const std::int64_t row = group * kProductRows;
   const std::int64_t rows = std::min<std::int64_t>(kProductRows, layer.fan_in() - row);
   Panel<T>& panel = worker_.panel;
@@ -75,6 +76,34 @@ void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t 
   Observer<T> observer(job_.wanted, plan.bias_moment_scale, worker_.histograms[2]);
   observer.add(bias);
   shared_.biases[parity].put(block, observer.taken());
+}
+
+// The same where there are few columns: they become the rows of the product.
+template <class T>
+void Backward<T>::multiply_few_parameters(const BackwardPlan<T>& plan, std::int64_t group) {
+  const Layer& layer = plan.layer;
+  const std::int64_t width = layer.width();
+  const std::int64_t end = std::min(layer.fan_in(), (group + 1) * kProductRows);
+  Panel<T>& panel = worker_.panel;
+  const Groups groups(layer, false, 0, width);
+  Taken taken;
+  for (std::int64_t term = group * kProductRows; term < end; term += kBlockColumns) {
+    const std::int64_t columns = std::min<std::int64_t>(kBlockColumns, end - term);
+    const Tile<T> product{panel.product(), kBlockColumns, 0, static_cast<int>(columns)};
+    worker_.multiply(
+        [&](std::int64_t, std::int64_t, std::int64_t k, std::int64_t count) -> View<T> {
+          return {panel.gradient_columns(plan, k, count), 1, width};
+        },
+        plan.rows, nullptr, product, width, 0, 1,
+        [&](std::int64_t k, std::int64_t count) {
+          return panel.patches(layer, groups, plan.in, k, count, term, columns);
+        },
+        [&](std::int64_t) {
+          return Rows{{job_.wanted, plan.weight_moment_scale, worker_.histograms[1]}, taken};
+        });
+  }
+  shared_.chunks[1][worker_.member.parity()].put(group, taken);
+  if (group == 0) sum_biases(plan, 0);
 }
 
 // The gradient by the biases of a block of columns.
@@ -122,10 +151,11 @@ void Backward<T>::record_parameters(const BackwardPlan<T>& plan, std::int64_t l,
   worker_.control.step_done();
 }
 
-#define INSTANTIATE(T)                                                                 \
-  template void Backward<T>::multiply_parameters(const BackwardPlan<T>&, std::int64_t, \
-                                                 std::int64_t);                        \
-  template void Backward<T>::sum_biases(const BackwardPlan<T>&, std::int64_t);         \
+#define INSTANTIATE(T)                                                                      \
+  template void Backward<T>::multiply_parameters(const BackwardPlan<T>&, std::int64_t,      \
+                                                 std::int64_t);                             \
+  template void Backward<T>::multiply_few_parameters(const BackwardPlan<T>&, std::int64_t); \
+  template void Backward<T>::sum_biases(const BackwardPlan<T>&, std::int64_t);              \
   template void Backward<T>::record_parameters(const BackwardPlan<T>&, std::int64_t, std::size_t);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -9,6 +9,15 @@
 
 namespace varprop {
 
+// Few columns would fill a vector in part: lanes go along the terms instead, channels that are next
+// to each other at every position of the window. The order of sums is another one, so that it is
+// the layer's shape alone that decides.
+inline bool narrow(const Layer& layer) {
+  constexpr std::int64_t kMostColumns = 8;
+  return layer.kind == Layer::Kind::conv && layer.groups == 1 && layer.width() <= kMostColumns &&
+         layer.in.channels >= kLanes;
+}
+
 // The groups of channels that meet a block of columns. Their terms stand one after the other, each
 // group's in the order (row of the window, column of the window, channel); weights outside of a
 // column's own group are zeros.
