@@ -83,6 +83,15 @@ NETWORKS: dict[str, tuple[int | tuple[int, int, int], list[Layer]]] = {
             conv(70, (2, 3), weight=numbers(2, 3, 3, 70), bias=numbers(70), stride=2),
         ],
     ),
+    "depthwise": (
+        (6, 5, 17),
+        [
+            conv(17, 3, groups=17, stride=(2, 1)),
+            conv(17, (2, 4), groups=17, weight=numbers(2, 4, 1, 17), padding=2, stride=2),
+            dense(70),
+            conv(70, 3, groups=70, bias=None),
+        ],
+    ),
     "groups": (
         (6, 5, 8),
         [conv(12, 3, groups=4), conv(130, 3, groups=2), conv(130, 3, groups=130), conv(2, 1)],
@@ -166,12 +175,14 @@ def test_threads_and_what_is_kept_change_no_bit(name: str, monkeypatch: pytest.M
         assert flat(vp.simulate(net, 60, threads=2, **options)) == expected
 
 
-@pytest.mark.parametrize("channels", [3, 16, 17, 40])
-@pytest.mark.parametrize("width", [1, 8, 70])
-def test_images_given_as_arrays(channels: int, width: int) -> None:
-    """Rows of a given array are next to each other: nothing past its end may be read."""
+@pytest.mark.parametrize("channels", [1, 3, 16, 17, 40])
+@pytest.mark.parametrize("layer", ["narrow", "wide", "depthwise"])
+def test_images_given_as_arrays(layer: str, channels: int) -> None:
+    """Their rows are next to each other, without room between or after them."""
     images = numbers(3, 4, 5, channels)
-    net = vp.Network(images.shape[1:], [conv(width, 3)])
+    width = {"narrow": 2, "wide": 70, "depthwise": channels}[layer]
+    groups = channels if layer == "depthwise" else 1
+    net = vp.Network(images.shape[1:], [conv(width, 3, groups=groups)])
     options = {"trials": 2, "backward": True, "dtype": "float64", "seed": 5}
     run = vp.simulate(net, images, **options)
     wanted = reference.simulate(net, images, **options)

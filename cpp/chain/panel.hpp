@@ -34,15 +34,6 @@ class Panel {
     return numbers_;
   }
 
-  // Of a layer with a group for each channel: a row of weights for each position of the window.
-  template <class AnyPlan>
-  const T* of_channels(const AnyPlan& plan, std::int64_t column, std::int64_t columns) {
-    const std::int64_t rows = plan.layer.window.positions();
-    if (plan.matrix.numbers) clear(rows);
-    put(plan, 0, rows, column, columns, numbers_, true);
-    return numbers_;
-  }
-
   // The same of a product with the weights' transpose.
   const T* transposed(const BackwardPlan<T>& plan, std::int64_t k, std::int64_t rows,
                       std::int64_t column, std::int64_t columns) {
@@ -56,6 +47,15 @@ class Panel {
                      count, stretch.group * groups.channels + stretch.channel, stretch.count,
                      numbers_ + at * kBlockColumns + first - column);
     });
+    return numbers_;
+  }
+
+  // Of a layer with a group for each channel: a row of weights for each position of the window.
+  template <class AnyPlan>
+  const T* of_channels(const AnyPlan& plan, std::int64_t column, std::int64_t columns) {
+    const std::int64_t rows = plan.layer.window.positions();
+    if (plan.matrix.numbers) clear(rows);
+    put(plan, 0, rows, column, columns, numbers_, true);
     return numbers_;
   }
 

@@ -101,10 +101,10 @@ struct Worker {
     }
   }
 
-  // The same of a layer with a group for each channel, of which m are the weights in the block: the
-  // sums of what rows see of `seen` have few terms, and no panels.
+  // The same of a layer with a group for each channel: few terms, read from `in` where they are,
+  // and m their weights in the block.
   template <class See>
-  void multiply_channels(const Layer& layer, bool back, const Signal<T>& seen, const T* m,
+  void multiply_channels(const Layer& layer, bool back, const Signal<T>& in, const T* m,
                          const T* bias, std::int64_t column, const Tile<T>& out, std::int64_t rows,
                          std::int64_t from, std::int64_t to, See see) {
     for (std::int64_t c = from; c < to; ++c) {
@@ -112,11 +112,11 @@ struct Worker {
       if (c % kPollChunks == 0) member.poll();
       const std::int64_t row = c * kChunkRows;
       const Tile<T> tile = rows_of(out, row, std::min<std::int64_t>(kChunkRows, rows - row));
-      const Runs<T> runs = locate<T>(layer, back, row, seen, tile.rows, nullptr, panel.seen());
-      kernel.weigh(runs, column, m, kBlockColumns, bias, tile);
-      auto chunk = see(c);
-      each_group(out, rows, c, [&](std::int64_t i, const Tile<T>& group) { chunk.add(i, group); });
-      chunk.done();
+      kernel.weigh(locate<T>(layer, back, row, in, tile.rows, nullptr, panel.seen()), column, m,
+                   kBlockColumns, bias, tile);
+      auto seen = see(c);
+      each_group(out, rows, c, [&](std::int64_t i, const Tile<T>& group) { seen.add(i, group); });
+      seen.done();
     }
   }
   static bool by_channels(const Layer& layer) {
