@@ -20,6 +20,10 @@ def conv(channels: int, kernel: int | tuple[int, int], **options: object) -> vp.
     return vp.Conv2d(channels, kernel, **settings)
 
 
+def numbers(*shape: int) -> np.ndarray:
+    return np.random.default_rng(7).normal(0, 0.3, shape)
+
+
 def cube(x: np.ndarray) -> np.ndarray:
     return x**3 + x
 
@@ -44,6 +48,46 @@ NETWORKS: dict[str, tuple[int | tuple[int, int, int], list[Layer]]] = {
             conv(70, 3, stride=2),
             conv(4, (2, 3), padding="valid"),
             conv(3, 3, padding=2, stride=(1, 2)),
+        ],
+    ),
+    "narrow conv": (
+        (7, 6, 17),
+        [
+            conv(40, 3),
+            conv(1, 3),
+            dense(16),
+            conv(3, (2, 4), stride=(2, 1)),
+            dense(40),
+            conv(8, 3, padding=2, stride=(1, 2)),
+            dense(17, "linear"),
+            conv(1, (3, 2), padding="valid", bias=None),
+        ],
+    ),
+    "narrow conv of given weights": (
+        (5, 6, 16),
+        [
+            conv(3, (1, 3), weight=numbers(1, 3, 16, 3), bias=numbers(3)),
+            dense(40, "relu"),
+            conv(2, 2, weight="orthogonal", bias=numbers(2), stride=2),
+            dense(16),
+            conv(1, 1, padding=1, weight=numbers(1, 1, 16, 1)),
+        ],
+    ),
+    "wide conv": (
+        (5, 6, 3),
+        [
+            conv(200, 3),
+            conv(3, 1, activation="linear"),
+            conv(70, (2, 3), weight=numbers(2, 3, 3, 70), bias=numbers(70), stride=2),
+        ],
+    ),
+    "depthwise": (
+        (6, 5, 17),
+        [
+            conv(17, 3, groups=17, stride=(2, 1)),
+            conv(17, (2, 4), groups=17, weight=numbers(2, 4, 1, 17), padding=2, stride=2),
+            dense(70),
+            conv(70, 3, groups=70, bias=None),
         ],
     ),
     "groups": (

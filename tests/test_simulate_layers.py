@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from networks import NETWORKS, STATISTICS, flat, network
+from networks import NETWORKS, STATISTICS, conv, flat, network, numbers
 
 import varprop as vp
 from varprop import reference
@@ -53,6 +53,24 @@ def test_threads_and_what_is_kept_change_no_bit(name: str, monkeypatch: pytest.M
             Job, "plan", lambda _, core, *__, kept=kept: Plan(False, max(kept, core.fewest_kept))
         )
         assert flat(vp.simulate(net, 60, threads=2, **options)) == expected
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16, 17, 40])
+@pytest.mark.parametrize("layer", ["narrow", "wide", "depthwise"])
+def test_images_given_as_arrays(layer: str, channels: int) -> None:
+    """Their rows are next to each other, without room between or after them."""
+    images = numbers(3, 4, 5, channels)
+    width = {"narrow": 2, "wide": 70, "depthwise": channels}[layer]
+    groups = channels if layer == "depthwise" else 1
+    net = vp.Network(images.shape[1:], [conv(width, 3, groups=groups)])
+    options = {"trials": 2, "backward": True, "dtype": "float64", "seed": 5}
+    run = vp.simulate(net, images, **options)
+    wanted = reference.simulate(net, images, **options)
+    for signal in ("preactivations", "gradients", "weight_gradients", "input_gradients"):
+        observed = run.observed[signal]
+        for key, power in (("mean", 1), ("variance", 2)):
+            found = np.ldexp(observed[key], power * observed["exponent"])
+            np.testing.assert_allclose(found, wanted[signal][key], rtol=1e-9, atol=1e-12)
 
 
 def test_functions_that_fail_are_named() -> None:

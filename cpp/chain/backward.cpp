@@ -160,6 +160,14 @@ void Backward<T>::back(const BackwardPlan<T>& plan, std::int64_t l, T* out, std:
                        std::int64_t from, std::int64_t to) {
   const std::int64_t stride = row_stride(plan.layer.in.channels), column = block * kBlockColumns;
   const Tile<T> tile = Worker<T>::block_of(out, stride, plan.layer.in.channels, block);
+  const auto see = [&](std::int64_t chunk) {
+    return Chunk(*this, l - 1, plan.exponent, plan.scale, block, chunk);
+  };
+  if (Worker<T>::by_channels(plan.layer)) {
+    return worker_.multiply_channels(plan.layer, true, plan.gradient,
+                                     worker_.panel.of_channels(plan, column, tile.columns), nullptr,
+                                     column, tile, place(l - 1).rows, from, to, see);
+  }
   const Groups groups(plan.layer, true, column, tile.columns);
   worker_.multiply(
       [&](std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t count) {
@@ -169,9 +177,7 @@ void Backward<T>::back(const BackwardPlan<T>& plan, std::int64_t l, T* out, std:
       [&](std::int64_t k, std::int64_t rows) {
         return worker_.panel.transposed(plan, k, rows, column, tile.columns);
       },
-      [&](std::int64_t chunk) {
-        return Chunk(*this, l - 1, plan.exponent, plan.scale, block, chunk);
-      });
+      see);
 }
 
 // The size of the gradients that come to layer l by skips.

@@ -204,20 +204,28 @@ void Forward<T>::step(std::int64_t l, bool seen) {
 
 template <class T>
 void Forward<T>::multiply(const Plan<T>& plan, T* y, T* x, bool seen) {
+  if (convolve(plan, y, x, seen)) return;
   const Layer& layer = plan.layer;
   const auto run = [&](std::int64_t block, std::int64_t from, std::int64_t to) {
     const std::int64_t column = block * kBlockColumns;
     const Tile<T> tile = Worker<T>::block_of(y, row_stride(layer.width()), layer.width(), block);
+    const T* const biases = worker_.panel.biases(plan, column, tile.columns);
+    const auto see = [&](std::int64_t chunk) { return Chunk(*this, plan, x, seen, block, chunk); };
+    if (Worker<T>::by_channels(layer)) {
+      return worker_.multiply_channels(layer, false, plan.in,
+                                       worker_.panel.of_channels(plan, column, tile.columns),
+                                       biases, column, tile, plan.rows, from, to, see);
+    }
     const Groups groups(layer, false, column, tile.columns);
     worker_.multiply(
         [&](std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t count) {
           return worker_.left(layer, groups, false, plan.in, row, rows, k, count);
         },
-        groups.depth(), worker_.panel.biases(plan, column, tile.columns), tile, plan.rows, from, to,
+        groups.depth(), biases, tile, plan.rows, from, to,
         [&](std::int64_t k, std::int64_t rows) {
           return worker_.panel.weights(plan, k, rows, column, tile.columns);
         },
-        [&](std::int64_t chunk) { return Chunk(*this, plan, x, seen, block, chunk); });
+        see);
   };
   const Member& member = worker_.member;
   // Owning rows keeps a member's part of X in its cache, but then every member draws all weights.
@@ -301,7 +309,7 @@ void Forward<T>::copy(std::int64_t l, double* to) {
     const auto count = static_cast<int>(std::min<std::int64_t>(kChunkRows, rows - row));
     const Tile<T> tile{const_cast<T*>(x.x) + row * x.stride, x.stride, count,
                        static_cast<int>(width)};  // only read
-    worker_.copy(tile, x.exponent, width, to + row * width);
+    worker_.copy(tile, x.exponent, to + row * width, width);
   });
   worker_.member.end();
 }

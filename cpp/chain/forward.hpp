@@ -46,6 +46,8 @@ class Forward {
   void activate(std::int64_t l);
   void step(std::int64_t l, bool seen);
   void multiply(const Plan<T>&, T* y, T* x, bool seen);
+  // True where it was a convolution that is done in its own way.
+  bool convolve(const Plan<T>&, T* y, T* x, bool seen);
   void pass(std::int64_t l, const Plan<T>&, T* y, T* x, bool seen);
   void apply_again(std::int64_t l, const T* y, T* x, std::int64_t rows, std::int64_t stride);
   void make(const Plan<T>&, const T* biases, std::int64_t row, std::int64_t column,

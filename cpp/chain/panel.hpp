@@ -13,6 +13,8 @@ namespace varprop {
 template <class T>
 class Panel {
  public:
+  static constexpr std::int64_t kMostRuns = 128;  // of a row that is read where it is
+
   // Terms k, k + 1, ... of a product with the weights, in columns column, column + 1, ...
   const T* weights(const Plan<T>& plan, std::int64_t k, std::int64_t rows, std::int64_t column,
                    std::int64_t columns) {
@@ -48,6 +50,15 @@ class Panel {
     return numbers_;
   }
 
+  // Of a layer with a group for each channel: a row of weights for each position of the window.
+  template <class AnyPlan>
+  const T* of_channels(const AnyPlan& plan, std::int64_t column, std::int64_t columns) {
+    const std::int64_t rows = plan.layer.window.positions();
+    if (plan.matrix.numbers) clear(rows);
+    put(plan, 0, rows, column, columns, numbers_, true);
+    return numbers_;
+  }
+
   // The gradient by the pre-activations: rows k, k + 1, ..., again for each of the groups, and then
   // with zeros in the columns of the others.
   const T* gradient(const BackwardPlan<T>& plan, std::int64_t k, std::int64_t rows,
@@ -70,26 +81,109 @@ class Panel {
     return numbers_;
   }
 
+  // Few columns of it, all of them, next to each other.
+  const T* gradient_columns(const BackwardPlan<T>& plan, std::int64_t k, std::int64_t rows) {
+    const Signal<T>& gradient = plan.gradient;
+    const std::int64_t width = plan.layer.width();
+    T* to = patches_;
+    for (std::int64_t i = k; i < k + rows; ++i, to += width) {
+      const T* const from = gradient.x + i * gradient.stride;
+      for (std::int64_t j = 0; j < width; ++j) to[j] = from[j] * plan.panel_scale;
+    }
+    return patches_;
+  }
+
+  // Rows k, k + 1, ... of an image's patches, some of their terms.
+  const T* patches(const Layer& layer, const Groups& groups, const Signal<T>& from, std::int64_t k,
+                   std::int64_t rows, std::int64_t term, std::int64_t terms) {
+    gather(layer, groups, false, from, k, rows, term, terms, numbers_, kBlockColumns, seen_);
+    return numbers_;
+  }
+
   // Null for a layer without biases.
   const T* biases(const Plan<T>& plan, std::int64_t column, std::int64_t columns) {
-    const Tensor& bias = plan.layer.bias;
-    if (bias.source == Tensor::Source::absent) return nullptr;
-    std::fill_n(biases_, kBlockColumns, T{0});
-    if (bias.source == Tensor::Source::given) {
-      const T* const from = static_cast<const T*>(bias.given) + column;
-      for (std::int64_t j = 0; j < columns; ++j) biases_[j] = from[j] * plan.bias_scale;
-    } else {
-      kernels<T>().draw_transposed(plan.bias, Rectangle{column, columns, 0, 1, 1}, biases_,
-                                   kBlockColumns);
+    return biases(plan, column, columns, biases_);
+  }
+
+  // All weights of a layer of one group, block of columns after block; then its biases.
+  static bool holds(const Layer& layer) {
+    return (layer.fan_in() + 1) * divide_up(layer.width(), kBlockColumns) <= kPanelRows<T>;
+  }
+  struct Whole {
+    const T *weights, *biases;  // of each block, rows of kBlockColumns; no biases: null
+  };
+  Whole whole(const Plan<T>& plan) {
+    const Layer& layer = plan.layer;
+    const std::int64_t depth = layer.fan_in();
+    if (plan.matrix.numbers) clear(plan.blocks * depth);
+    T* const after = numbers_ + plan.blocks * depth * kBlockColumns;
+    const T* first = nullptr;
+    for (std::int64_t block = plan.blocks; block-- > 0;) {
+      const std::int64_t column = block * kBlockColumns;
+      const std::int64_t columns = std::min<std::int64_t>(kBlockColumns, layer.width() - column);
+      put(plan, 0, depth, column, columns, numbers_ + block * depth * kBlockColumns, true);
+      first = biases(plan, column, columns, after + column);
     }
-    return biases_;
+    return {numbers_, first};
+  }
+
+  // The weights of a layer of one group and of few columns: column after column, each position of
+  // the window padded to whole lanes; then one more position, of zeros.
+  static bool holds_columns(const Layer& layer) {
+    const std::int64_t positions = layer.window.positions();
+    return positions <= kMostRuns &&
+           (layer.width() * positions + 1) * padded(layer) <= kPanelRows<T> * kBlockColumns;
+  }
+  struct Columns {
+    const T* weights;
+    std::int64_t stride;  // from a column to the next
+    const T* zeros;
+  };
+  Columns columns(const Plan<T>& plan) {
+    const Layer& layer = plan.layer;
+    const std::int64_t channels = layer.in.channels, width = layer.width();
+    const std::int64_t stride = layer.window.positions() * padded(layer);
+    std::fill_n(numbers_, width * stride + padded(layer), T{0});
+    for (std::int64_t position = 0; position < layer.window.positions(); ++position) {
+      T* const to = numbers_ + position * padded(layer);
+      const std::int64_t row = position * channels;
+      if (!plan.matrix.numbers) {
+        kernels<T>().draw_transposed(plan.weight, Rectangle{row, channels, 0, width, 1}, to,
+                                     stride);
+        continue;
+      }
+      const T* const from = plan.matrix.numbers + row * width;
+      for (std::int64_t j = 0; j < width; ++j) {
+        for (std::int64_t i = 0; i < channels; ++i) {
+          to[j * stride + i] = from[i * width + j] * plan.weight_scale;
+        }
+      }
+    }
+    return {numbers_, stride, numbers_ + width * stride};
   }
 
   // A block of a product that is never a whole matrix, and patches of an image.
   T* product() { return product_; }
   T* patches() { return patches_; }
+  const T** seen() { return seen_; }
 
  private:
+  static std::int64_t padded(const Layer& layer) {
+    return divide_up(layer.in.channels, kLanes) * kLanes;
+  }
+  static const T* biases(const Plan<T>& plan, std::int64_t column, std::int64_t columns, T* to) {
+    const Tensor& bias = plan.layer.bias;
+    if (bias.source == Tensor::Source::absent) return nullptr;
+    std::fill_n(to, kBlockColumns, T{0});
+    if (bias.source == Tensor::Source::given) {
+      const T* const from = static_cast<const T*>(bias.given) + column;
+      for (std::int64_t j = 0; j < columns; ++j) to[j] = from[j] * plan.bias_scale;
+    } else {
+      kernels<T>().draw_transposed(plan.bias, Rectangle{column, columns, 0, 1, 1}, to,
+                                   kBlockColumns);
+    }
+    return to;
+  }
   void clear(std::int64_t rows) { std::fill_n(numbers_, rows * kBlockColumns, T{0}); }
 
   // A group's own columns among some, which it may fill in part.
@@ -100,7 +194,8 @@ class Panel {
   }
 
   // A rectangle of the weights.
-  void put(const Plan<T>& plan, std::int64_t row, std::int64_t rows, std::int64_t column,
+  template <class AnyPlan>
+  void put(const AnyPlan& plan, std::int64_t row, std::int64_t rows, std::int64_t column,
            std::int64_t columns, T* to, bool padded) {
     if (!plan.matrix.numbers) {
       kernels<T>().draw(plan.weight, Rectangle{row, rows, column, columns, 1}, to, kBlockColumns,
@@ -140,6 +235,8 @@ class Panel {
   alignas(64) T biases_[kBlockColumns];
   alignas(64) T product_[kProductRows * kBlockColumns];
   alignas(64) T patches_[kChunkRows * kPanelRows<T>];
+  const T* seen_[kMostRuns * kChunkRows];
+  static_assert(kMostRuns * kChunkRows >= kPanelRows<T>);
 };
 
 }  // namespace varprop

@@ -21,12 +21,12 @@ struct Backward<T>::Rows {
   Observer<T> observer;
   Taken& taken;
   int exponent;
-  std::int64_t width;
-  double* whole;  // where the first row goes, if anybody wants it
+  double* whole;  // where the first number goes, if anybody wants it
+  std::int64_t row_step, column_step;
 
   void add(std::int64_t row, const Tile<T>& product) {
     observer.add(product);
-    if (whole) Worker<T>::copy(product, exponent, width, whole + row * width);
+    if (whole) Worker<T>::copy(product, exponent, whole + row * row_step, row_step, column_step);
   }
   void done() const { taken.merge(observer.taken()); }
 };
@@ -37,6 +37,7 @@ template <class T>
 void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t l,
                                       std::int64_t block, std::int64_t group) {
   const Layer& layer = plan.layer;
+  if (narrow(layer)) return multiply_few_parameters(plan, l, group);
   const std::int64_t row = group * kProductRows;
   const std::int64_t rows = std::min<std::int64_t>(kProductRows, layer.fan_in() - row);
   Panel<T>& panel = worker_.panel;
@@ -55,10 +56,12 @@ void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t 
         if (layer.kind == Layer::Kind::dense) {
           return {plan.in.x + k * plan.in.stride + row + i, 1, plan.in.stride};
         }
-        for (std::int64_t j = 0; j < count; ++j) {
-          const std::int64_t term = (k + j) / plan.rows * groups.terms() + row + i;
-          gather(layer, groups, false, plan.in, (k + j) % plan.rows, 1, term, height,
-                 panel.patches() + j * height, height);
+        for (std::int64_t j = 0; j < count;) {  // the rows again for each of the groups
+          const std::int64_t at = (k + j) % plan.rows, run = std::min(count - j, plan.rows - at);
+          gather(layer, groups, false, plan.in, at, run,
+                 (k + j) / plan.rows * groups.terms() + row + i, height,
+                 panel.patches() + j * height, height, panel.seen());
+          j += run;
         }
         return {panel.patches(), 1, height};
       },
@@ -75,8 +78,9 @@ void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t 
         return Rows{{job_.wanted, plan.weight_moment_scale, worker_.histograms[1]},
                     taken,
                     plan.weight_exponent,
+                    whole,
                     layer.width(),
-                    whole};
+                    1};
       });
   const std::int64_t pieces = divide_up(layer.fan_in(), kProductRows);
   shared_.chunks[1][worker_.member.parity()].put(block * pieces + group, taken);
@@ -91,8 +95,43 @@ void Backward<T>::look_at_biases(const BackwardPlan<T>& plan, std::int64_t l, st
   observer.add(bias);
   shared_.biases[worker_.member.parity()].put(block, observer.taken());
   if (double* const whole = Whole::of(worker_.results.whole.bias_gradients, l)) {
-    worker_.copy(bias, plan.bias_exponent, plan.layer.width(), whole + block * kBlockColumns);
+    worker_.copy(bias, plan.bias_exponent, whole + block * kBlockColumns, 0);
   }
+}
+
+// The same where there are few columns: they become the rows of the product.
+template <class T>
+void Backward<T>::multiply_few_parameters(const BackwardPlan<T>& plan, std::int64_t l,
+                                          std::int64_t group) {
+  const Layer& layer = plan.layer;
+  const std::int64_t width = layer.width();
+  const std::int64_t end = std::min(layer.fan_in(), (group + 1) * kProductRows);
+  Panel<T>& panel = worker_.panel;
+  const Groups groups(layer, false, 0, width);
+  Taken taken;
+  double* const first = Whole::of(worker_.results.whole.weight_gradients, l);
+  for (std::int64_t term = group * kProductRows; term < end; term += kBlockColumns) {
+    const std::int64_t columns = std::min<std::int64_t>(kBlockColumns, end - term);
+    const Tile<T> product{panel.product(), kBlockColumns, 0, static_cast<int>(columns)};
+    worker_.multiply(
+        [&](std::int64_t, std::int64_t, std::int64_t k, std::int64_t count) -> View<T> {
+          return {panel.gradient_columns(plan, k, count), 1, width};
+        },
+        plan.rows, nullptr, product, width, 0, 1,
+        [&](std::int64_t k, std::int64_t count) {
+          return panel.patches(layer, groups, plan.in, k, count, term, columns);
+        },
+        [&](std::int64_t) {
+          return Rows{{job_.wanted, plan.weight_moment_scale, worker_.histograms[1]},
+                      taken,
+                      plan.weight_exponent,
+                      first ? first + term * width : nullptr,
+                      1,
+                      width};
+        });
+  }
+  shared_.chunks[1][worker_.member.parity()].put(group, taken);
+  if (group == 0) sum_biases(plan, l, 0);
 }
 
 // The gradient by the biases of a block of columns.
@@ -142,6 +181,8 @@ void Backward<T>::record_parameters(const BackwardPlan<T>& plan, std::int64_t l,
   template void Backward<T>::multiply_parameters(const BackwardPlan<T>&, std::int64_t,       \
                                                  std::int64_t, std::int64_t);                \
   template void Backward<T>::sum_biases(const BackwardPlan<T>&, std::int64_t, std::int64_t); \
+  template void Backward<T>::multiply_few_parameters(const BackwardPlan<T>&, std::int64_t,   \
+                                                     std::int64_t);                          \
   template void Backward<T>::record_parameters(const BackwardPlan<T>&, std::int64_t, std::size_t);
 INSTANTIATE(float)
 INSTANTIATE(double)

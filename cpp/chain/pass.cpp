@@ -63,7 +63,7 @@ template <class T>
 void Forward<T>::make(const Plan<T>& plan, const T* biases, std::int64_t row, std::int64_t column,
                       const Tile<T>& y) const {
   if (plan.layer.kind == Layer::Kind::pool)
-    return pool(plan.layer, plan.in, plan.factor, row, column, y);
+    return pool(plan.layer, false, plan.in, plan.factor, row, column, y);
   if (plan.layer.kind == Layer::Kind::flatten)
     return flatten(plan.layer, plan.in, plan.factor, row, column, y);
   for (int i = 0; i < y.rows; ++i) {
@@ -131,7 +131,7 @@ void Backward<T>::make(const BackwardPlan<T>& plan, std::int64_t row, std::int64
   const Layer& layer = plan.layer;
   const Signal<T>& gradient = plan.gradient;
   if (layer.kind == Layer::Kind::pool) {
-    return pool_back(layer, gradient, plan.factor, row, column, out);
+    return pool(layer, true, gradient, plan.factor, row, column, out);
   }
   if (layer.kind == Layer::Kind::flatten) {
     return flatten_back(layer, gradient, plan.factor, row, column, out);

@@ -8,36 +8,26 @@
 
 namespace varprop {
 
-// A tile of `factor` times the means over windows; its first number is at (row, column).
+// A tile of `factor` times the means over windows or, going back, of the gradient by what entered:
+// of every number, from the windows that it was in. Its first number is at (row, column).
 template <class T>
-void pool(const Layer& layer, const Signal<T>& in, T factor, std::int64_t row, std::int64_t column,
-          const Tile<T>& out) {
-  const T share = factor / static_cast<T>(layer.window.positions());
-  for (int i = 0; i < out.rows; ++i) {
-    T* const to = out.data + i * out.stride;
-    std::fill_n(to, out.columns, T{0});
-    for (std::int64_t position = 0; position < layer.window.positions(); ++position) {
-      const T* const from = in.x + row_at(layer, false, row + i, position) * in.stride + column;
-      for (int j = 0; j < out.columns; ++j) to[j] += from[j];
-    }
-    for (int j = 0; j < out.columns; ++j) to[j] *= share;
-  }
-}
-
-// The gradient by what entered: of every number, from the windows that it was in.
-template <class T>
-void pool_back(const Layer& layer, const Signal<T>& gradient, T factor, std::int64_t row,
-               std::int64_t column, const Tile<T>& out) {
-  const T share = factor / static_cast<T>(layer.window.positions());
-  for (int i = 0; i < out.rows; ++i) {
-    T* const to = out.data + i * out.stride;
-    std::fill_n(to, out.columns, T{0});
-    for (std::int64_t position = 0; position < layer.window.positions(); ++position) {
-      const std::int64_t source = row_at(layer, true, row + i, position);
+void pool(const Layer& layer, bool back, const Signal<T>& from, T factor, std::int64_t row,
+          std::int64_t column, const Tile<T>& out) {
+  for (int i = 0; i < out.rows; ++i) std::fill_n(out.data + i * out.stride, out.columns, T{0});
+  const Pixel first(back ? layer.in : layer.out, row);
+  for (std::int64_t position = 0; position < layer.window.positions(); ++position) {
+    Sight sight(layer, back, first, position);
+    for (int i = 0; i < out.rows; ++i, sight.next()) {
+      const std::int64_t source = sight.row();
       if (source < 0) continue;
-      const T* const from = gradient.x + source * gradient.stride + column;
-      for (int j = 0; j < out.columns; ++j) to[j] += from[j];
+      const T* const x = from.x + source * from.stride + column;
+      T* const to = out.data + i * out.stride;
+      for (int j = 0; j < out.columns; ++j) to[j] += x[j];
     }
+  }
+  const T share = factor / static_cast<T>(layer.window.positions());
+  for (int i = 0; i < out.rows; ++i) {
+    T* const to = out.data + i * out.stride;
     for (int j = 0; j < out.columns; ++j) to[j] *= share;
   }
 }

@@ -88,8 +88,7 @@ Schedule schedule(const Job& job) {
   double largest = 0, all = 0;
   bool by_host = false;  // whose functions the calling thread alone may call
   for (const Layer& layer : job.network.layers) {
-    const double terms =
-        layer.kind == Layer::Kind::dense ? static_cast<double>(layer.fan_in()) : kPassTerms;
+    const double terms = layer.has_weight() ? static_cast<double>(layer.fan_in()) : kPassTerms;
     const double work = terms * static_cast<double>(job.batch * layer.out.positions()) *
                         static_cast<double>(layer.width());
     largest = std::max(largest, work);

@@ -50,6 +50,9 @@ struct Worker {
   Histogram histograms[3] = {};  // of the signals of a step: its own part
   std::vector<double> applied_[2]{};
 
+  // Looking at the clock costs: once in so many chunks is often enough.
+  static constexpr std::int64_t kPollChunks = 64;
+
   std::uint64_t trial_number() const { return static_cast<std::uint64_t>(job.first_trial + trial); }
   std::int64_t layers() const { return static_cast<std::int64_t>(job.network.layers.size()); }
   const Layer& layer(std::int64_t l) const {
@@ -98,13 +101,36 @@ struct Worker {
     }
   }
 
+  // The same of a layer with a group for each channel: few terms, read from `in` where they are,
+  // and m their weights in the block.
+  template <class See>
+  void multiply_channels(const Layer& layer, bool back, const Signal<T>& in, const T* m,
+                         const T* bias, std::int64_t column, const Tile<T>& out, std::int64_t rows,
+                         std::int64_t from, std::int64_t to, See see) {
+    for (std::int64_t c = from; c < to; ++c) {
+      if (control.stopped()) return;
+      if (c % kPollChunks == 0) member.poll();
+      const std::int64_t row = c * kChunkRows;
+      const Tile<T> tile = rows_of(out, row, std::min<std::int64_t>(kChunkRows, rows - row));
+      kernel.weigh(locate<T>(layer, back, row, in, tile.rows, nullptr, panel.seen()), column, m,
+                   kBlockColumns, bias, tile);
+      auto seen = see(c);
+      each_group(out, rows, c, [&](std::int64_t i, const Tile<T>& group) { seen.add(i, group); });
+      seen.done();
+    }
+  }
+  static bool by_channels(const Layer& layer) {
+    return layer.kind == Layer::Kind::conv && layer.groups == layer.in.channels &&
+           layer.groups == layer.out.channels && layer.window.positions() <= Panel<T>::kMostRuns;
+  }
+
   // A part of what a layer multiplies: rows of a signal, or of an image's patches.
   View<T> left(const Layer& layer, const Groups& groups, bool back, const Signal<T>& from,
                std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t count) const {
     if (layer.kind == Layer::Kind::dense) {
       return {from.x + row * from.stride + k, from.stride, 1};
     }
-    gather(layer, groups, back, from, row, rows, k, count, panel.patches(), count);
+    gather(layer, groups, back, from, row, rows, k, count, panel.patches(), count, panel.seen());
     return {panel.patches(), count, 1};
   }
 
@@ -173,12 +199,13 @@ struct Worker {
     }
   }
 
-  // Copies a part of a signal that is wanted whole: rows of `width` numbers, of which `to` is the
-  // first that the tile has.
-  static void copy(const Tile<T>& tile, int exponent, std::int64_t width, double* to) {
-    for (int i = 0; i < tile.rows; ++i, to += width) {
+  // Copies a part of a signal that is wanted whole; `to` is where its first number goes.
+  static void copy(const Tile<T>& tile, int exponent, double* to, std::int64_t row_step,
+                   std::int64_t column_step = 1) {
+    for (int i = 0; i < tile.rows; ++i) {
+      const T* const from = tile.data + i * tile.stride;
       for (int j = 0; j < tile.columns; ++j) {
-        to[j] = std::ldexp(static_cast<double>(tile.data[i * tile.stride + j]), exponent);
+        to[i * row_step + j * column_step] = std::ldexp(static_cast<double>(from[j]), exponent);
       }
     }
   }
@@ -247,10 +274,6 @@ struct Worker {
     return alive < 2 ? std::numeric_limits<double>::quiet_NaN()
                      : (squares - alive) / (alive * (alive - 1));
   }
-
- private:
-  // Looking at the clock costs: once in so many chunks is often enough.
-  static constexpr std::int64_t kPollChunks = 64;
 };
 
 }  // namespace varprop

@@ -54,6 +54,14 @@ struct View {
   std::ptrdiff_t row_stride, column_stride;
 };
 
+// Rows of numbers that are not next to each other: row i is the runs of `length` numbers at x[i],
+// x[rows + i], x[2 rows + i], ...
+template <class T>
+struct Runs {
+  const T* const* x;
+  int rows, count, length;
+};
+
 // Sums over a tile of d = scale * x - pivot, in kLanes partial sums.
 struct alignas(64) Lanes {
   double sum[kLanes], square[kLanes];
@@ -97,6 +105,22 @@ struct Kernels {
   // multiple of kLanes columns.
   void (*multiply)(const View<T>& a, const T* b, std::ptrdiff_t b_stride, int depth, bool first,
                    const T* bias, const Tile<T>& c);
+
+  // Rows of `count` numbers from wherever they are, zeros where from[i] is null, go to to[i *
+  // stride]; nothing past their ends is read or written.
+  void (*copy)(const T* const* from, int rows, int count, T* to, std::ptrdiff_t stride);
+
+  // c = bias + runs w in few columns, at most kLanes, each summed in kLanes parts; c is written up
+  // to kLanes columns. A column of w is w_stride numbers long, each run's padded with zeros to a
+  // multiple of kLanes.
+  void (*dot)(const Runs<T>& runs, const T* w, std::ptrdiff_t w_stride, const T* bias,
+              const Tile<T>& c);
+
+  // c = bias + the runs, of which c's columns start at `column`, each column with its own number of
+  // w's row for that run; runs at null are skipped. c is written up to a multiple of kLanes
+  // columns.
+  void (*weigh)(const Runs<T>& runs, std::ptrdiff_t column, const T* w, std::ptrdiff_t w_stride,
+                const T* bias, const Tile<T>& c);
 
   // x = phi(x), and gradient = gradient * phi'(y).
   void (*activate)(int activation, T parameter, const Tile<T>& x);

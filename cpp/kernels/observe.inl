@@ -2,17 +2,13 @@
 #pragma once
 
 #include "kernels.hpp"
+#include "lanes.inl"
 #include "vec.hpp"
 
 namespace {
 
-using varprop::kLanes;
 using varprop::Lanes;
 using varprop::PowerLanes;
-
-// Vectors that make up kLanes numbers.
-template <class T>
-constexpr int kParts = kLanes / kWidth<T>;
 
 // Ones in the lanes of a strip that hold columns, zeros in those past the end.
 template <class T>
@@ -32,18 +28,6 @@ inline void add_to(double* lanes, const Vec<T>* sums) {
   for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += static_cast<double>(numbers[lane]);
 }
 
-// The sum of numbers, each half added to the other until one is left.
-template <class T, int count>
-inline T folded(const T (&numbers)[count]) {
-  if constexpr (count == 1) {
-    return numbers[0];
-  } else {
-    T sums[count / 2];
-    for (int i = 0; i < count / 2; ++i) sums[i] = numbers[i] + numbers[i + count / 2];
-    return folded(sums);
-  }
-}
-
 template <class T>
 T pivot(const Tile<T>& tile, T scale) {
   Vec<T> sum[kParts<T>] = {};
@@ -53,9 +37,7 @@ T pivot(const Tile<T>& tile, T scale) {
       sum[part] += keep<T>(inside<T>(part, tile.columns - j), x);
     }
   }
-  alignas(64) T numbers[kLanes];
-  for (int part = 0; part < kParts<T>; ++part) store(numbers + part * kWidth<T>, sum[part]);
-  return folded(numbers) / static_cast<T>(tile.columns);
+  return total<T>(sum) / static_cast<T>(tile.columns);
 }
 
 template <bool partial, class T>

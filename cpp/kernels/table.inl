@@ -1,5 +1,7 @@
 // The table of one instruction set; the including file has set VARPROP_TABLE and VARPROP_NAME.
 #include "activations.inl"
+#include "copy.inl"
+#include "dot.inl"
 #include "kernels.hpp"
 #include "laws.inl"
 #include "normalize.inl"
@@ -7,6 +9,7 @@
 #include "product.inl"
 #include "round.inl"
 #include "softmax.inl"
+#include "weigh.inl"
 
 namespace {
 
@@ -15,6 +18,9 @@ constexpr varprop::Kernels<T> kKernels = {
     .draw = draw<T>,
     .draw_transposed = draw_transposed<T>,
     .multiply = multiply<T>,
+    .copy = copy<T>,
+    .dot = dot<T>,
+    .weigh = weigh<T>,
     .activate = activate<T>,
     .backpropagate = backpropagate<T>,
     .softmax = softmax<T>,

@@ -62,11 +62,55 @@ inline Vec<T> splat(T value) {
   return value - Vec<T>{};  // x - 0 is x, to the sign of zero
 }
 
+// Vectors of consecutive numbers 0, 1, 2, ...
+template <class T, int... I>
+struct Indices {};
+template <class T, int N, int... I>
+struct MakeIndices : MakeIndices<T, N - 1, N - 1, I...> {};
+template <class T, int... I>
+struct MakeIndices<T, 0, I...> {
+  using type = Indices<T, I...>;
+};
+template <class T>
+using AllIndices = typename MakeIndices<T, kWidth<T>>::type;
+
+template <class T, int... I>
+inline Vec<T> iota(Indices<T, I...>) {
+  return Vec<T>{static_cast<T>(I)...};
+}
+template <class T>
+inline Vec<T> iota() {
+  return iota(AllIndices<T>{});
+}
+
 template <class T>
 inline Vec<T> load(const T* from) {
   Vec<T> result;
   __builtin_memcpy(&result, from, sizeof(result));
   return result;
+}
+
+// The first `count` numbers, then zeros; nothing past them is read.
+template <class T>
+inline Vec<T> load_part(const T* from, int count) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+  } else {
+    return _mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << count) - 1), from);
+  }
+#elif defined(__AVX2__)
+  const auto mask = bits<__m256i>(iota<Int<T>>() < splat(static_cast<Int<T>>(count)));
+  if constexpr (sizeof(T) == 4) {
+    return _mm256_maskload_ps(from, mask);
+  } else {
+    return _mm256_maskload_pd(from, mask);
+  }
+#else
+  Vec<T> result{};
+  __builtin_memcpy(&result, from, static_cast<std::size_t>(count) * sizeof(T));
+  return result;
+#endif
 }
 
 template <class T>
@@ -190,27 +234,6 @@ template <class T>
 inline Vec<T> copy_sign(Vec<T> a, Vec<T> sign) {
   const UInt<T> top = UInt<T>{1} << (Format<T>::kBits - 1);
   return bits<Vec<T>>((bits<Vec<UInt<T>>>(a) & ~top) | (bits<Vec<UInt<T>>>(sign) & top));
-}
-
-// Vectors of consecutive numbers 0, 1, 2, ...
-template <class T, int... I>
-struct Indices {};
-template <class T, int N, int... I>
-struct MakeIndices : MakeIndices<T, N - 1, N - 1, I...> {};
-template <class T, int... I>
-struct MakeIndices<T, 0, I...> {
-  using type = Indices<T, I...>;
-};
-template <class T>
-using AllIndices = typename MakeIndices<T, kWidth<T>>::type;
-
-template <class T, int... I>
-inline Vec<T> iota(Indices<T, I...>) {
-  return Vec<T>{static_cast<T>(I)...};
-}
-template <class T>
-inline Vec<T> iota() {
-  return iota(AllIndices<T>{});
 }
 
 // a0 b0 a1 b1 ...: the lower or upper half of two interleaved vectors.
