@@ -21,6 +21,8 @@ from varprop.network import Network
 _LANES = 16  # columns that a product computes together
 _NARROW = 8  # channels out of a convolution up to which it does not
 _LAYER = 3e-7  # seconds of a layer beside its numbers
+_LARGE = 1 << 25  # bytes of a signal from which its memory is the system's, fresh in each run ...
+_FRESH = 8e-11  # ... and seconds that a byte of it takes
 _HOST = 3e-8  # seconds for each number of a function of Python's, and of its derivative
 _REPEATS = 5  # of a measurement, of which the shortest counts
 
@@ -59,29 +61,32 @@ def estimate(job: Job, trials: int, bound: int | None = None) -> Estimate:
     """
     core = job.core(0, trials)
     plan = job.plan(core, trials, bound)
-    work = sum((_work(step, job.batch) for step in job.net.steps), start=Work())
+    size = np.dtype(job.dtype).itemsize
+    work = sum((_work(step, job.batch, size) for step in job.net.steps), start=Work())
     seconds = trials * work.seconds(*_rates(job))
     if job.loss is not None and plan.kept < len(job.net.steps):
         seconds *= 4 / 3  # one of three products once more
     return Estimate(seconds, job.memory(core, trials, plan))
 
 
-def _work(step: Step, batch: int) -> Work:
+def _work(step: Step, batch: int, size: int) -> Work:
     layer, numbers = step.layer, batch * prod(step.output_shape)
     law, shape = layer.parameters(step.input_shape).get("weight", (None, ()))
     others = _LAYER + (_HOST * numbers if isinstance(layer, Elementwise) else 0.0)
+    if numbers * size > _LARGE:
+        others += _FRESH * numbers * size
     if law is None:
         return Work(0.0, numbers, numbers if isinstance(layer, Dropout) else 0.0, others)
     *rows, width = shape
     computed = -(-width // _LANES) * _LANES
-    if isinstance(layer, Conv2d) and width <= _NARROW:
-        computed = width
+    if isinstance(layer, Conv2d) and (width <= _NARROW or layer.groups == width):
+        computed = width  # lanes go elsewhere
     products = batch * prod(step.output_shape[:-1]) * prod(rows) * computed
     return Work(products + _forming(law, shape), numbers, prod(shape), others)
 
 
 def _forming(law: Law, shape: tuple[int, ...]) -> float:
-    """Return the multiply-adds of forming a matrix: those of LAPACK's QR, at a slower pace."""
+    """Return the multiply-adds that forming a matrix is worth, with LAPACK's QR at its pace."""
     law = law.of if isinstance(law, Scaled) else law
     if isinstance(law, Orthogonal):
         rows, columns = prod(shape[:-1]), shape[-1]
@@ -89,7 +94,7 @@ def _forming(law: Law, shape: tuple[int, ...]) -> float:
         rows, columns = shape[-2:]
     else:
         return 0.0
-    return 8.0 * rows * columns * min(rows, columns)
+    return 50.0 * rows * columns * min(rows, columns)
 
 
 def _rates(job: Job) -> tuple[float, float, float]:
