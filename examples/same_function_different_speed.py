@@ -44,8 +44,8 @@ for name, model in others.items():
         found.plot().savefig(f"{args.plot}_{name[:7].replace(' ', '')}.png", dpi=150)
 
 print(
-    "The document's outputs agreed to 1.2e-7, in float32. Its models were trained with\n"
-    "Adam at one learning rate: there the first layer of models 2 and 3 learns 3 times\n"
-    "more slowly than that of model 1 and the second 200 times, in both alike. So model 1\n"
-    "is faster, and models 2 and 3 track each other."
+    "The document's outputs agreed to 1.2e-7, in float32. Its models were trained\n"
+    "with Adam at one learning rate: there the first layer of models 2 and 3 learns\n"
+    "3 times more slowly than that of model 1, and the second 200 times, in both\n"
+    "alike. So model 1 is faster, and models 2 and 3 track each other."
 )

@@ -132,3 +132,21 @@ def test_gradients(tmp_path):
         np.testing.assert_allclose(found[:, 3], weights, rtol=0.03)
     for name in ("standard", "normalized"):
         assert (tmp_path / f"gradients_{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_same_function_different_speed(tmp_path):
+    """Weights r times as large: r^2 with SGD and r with Adam, on the document's own networks."""
+    pytest.importorskip("matplotlib")
+    name = "same_function_different_speed.py"
+    text = output_of(name, "--images", 1, "--filters", 40, "--plot", tmp_path / "models")
+    assert text.count("The same function: outputs of up to") == 2
+    differences = re.findall(rf"differ by at most ({NUMBER})", text)
+    assert all(float(difference) < 1e-12 for difference in differences)
+    rows = re.findall(rf"^conv(\d).weight +{' +'.join([f'({NUMBER})'] * 7)}$", text, re.MULTILINE)
+    assert len(rows) == 4
+    for layer, *numbers in np.array(rows, dtype=float):
+        r = {1: 3.0, 2: 200.0}[layer]
+        wanted = [r, 1 / r, 1 / r**2, 1 / r, r**2, r, 1 / r]
+        np.testing.assert_allclose(numbers, wanted, rtol=0.005)  # three digits
+    for model in ("model2", "model3"):
+        assert (tmp_path / f"models_{model}.png").read_bytes().startswith(b"\x89PNG")
