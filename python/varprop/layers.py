@@ -189,7 +189,8 @@ class BatchNorm(Normalization):
 
     As at initialization and in training: gain 1, shift 0, the statistics of the batch itself, the
     variance the population's (Ioffe and Szegedy 2015). It couples the rows of a batch: what leaves
-    for one depends on all others, forward and in the gradients.
+    for one depends on all others, forward and in the gradients. So results for some rows are not
+    those for more of them, and every column is read twice more before any row can go on, each way.
     """
 
     __slots__ = ()
