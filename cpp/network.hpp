@@ -77,6 +77,8 @@ struct Layer {
   bool normalizes() const {
     return kind == Kind::layer_norm || kind == Kind::rms_norm || kind == Kind::batch_norm;
   }
+  // Is `factor` what it multiplies by?
+  bool scales() const { return kind == Kind::map || kind == Kind::join; }
   // Do its activations, and the gradient back through them, take whole rows or columns?
   bool takes_rows() const { return normalizes() || kind == Kind::elementwise; }
   // Are its activations its pre-activations?

@@ -40,6 +40,15 @@ NETWORKS: dict[str, tuple[int | tuple[int, int, int], list[Layer]]] = {
             dense(3),
         ],
     ),
+    "branch of zeros": (
+        20,
+        [
+            dense(30, "relu"),
+            vp.Residual([vp.LayerNorm(), dense(30), vp.Dense(30, weight="zeros")]),
+            vp.Residual([dense(30), vp.Residual([dense(30), vp.Scale(1e-30)], 0.0)]),
+            dense(5),
+        ],
+    ),
     "norms": (100, [vp.LayerNorm(), dense(70), vp.BatchNorm(), dense(70, "relu"), vp.RMSNorm()]),
     "dropout": (20, [dense(90), vp.Dropout(0.3), dense(4)]),
     "conv": (

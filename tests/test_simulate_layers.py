@@ -42,6 +42,29 @@ def test_agrees_with_the_reference(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_percentiles_are_those_of_the_numbers(name: str) -> None:
+    """A bin is a sixteenth of an octave wide; numbers near zero share one."""
+    net = network(name)
+    options = {"seed": 5, "dtype": "float64"}
+    run = vp.simulate(net, 10, trials=1, backward=True, statistics="histogram", **options)
+    forward = list(reference.chain(net, 10, **options))
+    back = list(reference.backward(net, 10, **options))[::-1]
+    for signal, layers in (("activations", forward), ("gradients", back)):
+        for position, layer in enumerate(layers):
+            numbers = layer.activations if signal == "activations" else layer.preactivations
+            found = getattr(run, signal)
+            size = np.sqrt(np.mean(numbers**2))
+            numbers, n = np.sort(numbers, axis=None), numbers.size
+            for field, share in (("p02", 0.02), ("p98", 0.98)):
+                # Of few numbers the rank may be a neighbour's.
+                ranks = np.clip([int(share * n) - 1, int(share * n) + 1], 0, n - 1)
+                low, high = numbers[ranks]
+                value = getattr(found, field)[position]
+                slack = 0.07 * max(abs(low), abs(high)) + 2e-3 * size
+                assert low - slack <= value <= high + slack, (signal, position, field)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_threads_and_what_is_kept_change_no_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net = network(name)
     options = {"trials": 3, "backward": True, "statistics": STATISTICS}

@@ -246,6 +246,7 @@ Signal<T> Backward<T>::look(std::int64_t l, T* gradient, int exponent, int unit,
   const Place to = place(l);
   const std::int64_t count = to.blocks * to.chunks;
   Taken taken = shared_.chunks[0][parity].merged(count);
+  const int before = exponent;
   for (int times = 0; times < kTimes && taken.rms() < kSmall; ++times) {
     // Squares that underflow hide how small the numbers are.
     const int shift = taken.rms() > 0 ? std::min(-exponent_of(taken.rms()), kStep) : kStep;
@@ -256,6 +257,7 @@ Signal<T> Backward<T>::look(std::int64_t l, T* gradient, int exponent, int unit,
     if (member.leaving()) break;
     taken = shared_.chunks[0][next].merged(count);
   }
+  if (taken.rms() == 0) exponent = before;  // zeros are not small
   if (!taken.moments.finite()) taken = unknown();
   if (member.first()) {
     if (!taken.moments.finite()) worker_.out_of_range(to.layer);

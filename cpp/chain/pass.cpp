@@ -136,8 +136,7 @@ void Backward<T>::make(const BackwardPlan<T>& plan, std::int64_t row, std::int64
   if (layer.kind == Layer::Kind::flatten) {
     return flatten_back(layer, gradient, plan.factor, row, column, out);
   }
-  const bool scaled = layer.kind == Layer::Kind::map || layer.kind == Layer::Kind::join;
-  const T factor = scaled ? plan.factor : plan.weight_scale;
+  const T factor = layer.scales() ? plan.factor : plan.weight_scale;
   for (int i = 0; i < out.rows; ++i) {
     const T* const from = gradient.x + (row + i) * gradient.stride + column;
     T* const to = out.data + i * out.stride;

@@ -55,7 +55,7 @@ int clamped_exponent_of(double size) {
 // How much a layer multiplies what enters: the root mean square of its weights, or a number.
 template <class T>
 double factor_of(const Layer& layer, const Matrix<T>& matrix) {
-  if (!layer.has_weight()) return std::abs(layer.factor);
+  if (!layer.has_weight()) return layer.scales() ? std::abs(layer.factor) : 1;
   return matrix.numbers ? matrix.rms : layer.weight.rms;
 }
 
@@ -141,7 +141,9 @@ BackwardPlan<T> make_backward_plan(const Layer& layer, const Signal<T>& gradient
   const double terms = static_cast<double>(layer.window.positions() * layer.width()) /
                        static_cast<double>(layer.groups);
   const double sum = layer.has_weight() ? std::sqrt(terms) : 1;
-  const Fold back = fold<T>(sum * factor * gradient.size() + beside, {factor, gradient.exponent});
+  // Beside what comes by skips, the gradient may be too small to matter, or zero.
+  const Fold back = fold<T>(sum * factor * gradient.size() + beside,
+                            Size{factor, gradient.exponent} + beside);
   const int shift = gradient.exponent - back.exponent;
   plan.weight = make_recipe<T>(layer.weight.draw, layer.weight.key, trial, shift);
   plan.weight_scale = std::ldexp(T{1}, shift);
