@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -19,8 +20,9 @@ namespace {
 
 // How much of everything one team needs.
 struct Needs {
-  std::size_t numbers = 0, blocks = 0, chunks = 0, rows = 0, units = 0;
-  std::size_t signals, kept = 0, batch;
+  std::size_t numbers = 0, blocks = 0, chunks = 0, units = 0;  // of the largest signal
+  std::size_t signals, batch;
+  std::vector<std::size_t> kept;  // numbers of each place
   bool powers, slopes, correlation;
 
   Needs(const Job& job, const Program& program)
@@ -48,12 +50,27 @@ struct Needs {
              divide_up(layer.width(), kBlockColumns) * divide_up(layer.fan_in(), kProductRows));
       }
     }
-    if (job.cost) kept = static_cast<std::size_t>(job.kept);
+    if (job.cost) keep(job);
     if (job.wanted.correlation) ++signals;  // pre-activations looked at
   }
 
+  // Where all layers are kept each has a place of its own size, else any has room for any.
+  void keep(const Job& job) {
+    kept.resize(static_cast<std::size_t>(job.kept), numbers);
+    const std::vector<Layer>& layers = job.network.layers;
+    if (kept.size() < layers.size()) return;
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+      const Shape& shape = layers[l].out;
+      kept[l] =
+          static_cast<std::size_t>(job.batch * shape.positions() * row_stride(shape.channels));
+    }
+  }
+
+  std::size_t all_numbers() const {
+    return std::accumulate(kept.begin(), kept.end(), signals * numbers);
+  }
   std::size_t bytes(std::size_t of_number) const {
-    return (signals + kept) * numbers * of_number +
+    return all_numbers() * of_number +
            2 * (Chunks::bytes(2 * chunks + blocks, powers) + chunks * slopes * sizeof(Slopes)) +
            ((correlation ? batch + blocks : 0) + 4 * units) * sizeof(double);
   }
@@ -62,12 +79,14 @@ struct Needs {
 template <class T>
 Shared<T> make_shared(const Job& job, const Needs& size) {
   Shared<T> shared;
-  shared.memory = Buffer<T>((size.signals + size.kept) * size.numbers);
+  shared.memory = Buffer<T>(size.all_numbers());
   T* next = shared.memory.get();
-  const auto take = [&] { return std::exchange(next, next + size.numbers); };
-  shared.aside = job.wanted.correlation ? take() : nullptr;
-  while (shared.work.size() + job.wanted.correlation < size.signals) shared.work.push_back(take());
-  while (shared.kept.size() < size.kept) shared.kept.push_back(take());
+  const auto take = [&](std::size_t numbers) { return std::exchange(next, next + numbers); };
+  shared.aside = job.wanted.correlation ? take(size.numbers) : nullptr;
+  while (shared.work.size() + job.wanted.correlation < size.signals) {
+    shared.work.push_back(take(size.numbers));
+  }
+  for (const std::size_t numbers : size.kept) shared.kept.push_back(take(numbers));
   for (int parity = 0; parity < 2; ++parity) {
     for (auto& chunks : shared.chunks) chunks[parity] = Chunks(size.chunks, size.powers);
     shared.biases[parity] = Chunks(size.blocks, size.powers);

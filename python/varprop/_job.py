@@ -150,7 +150,11 @@ class Job(NamedTuple):
         """
         net = self.net
         form, apply = _former(net, self.seed, self.dtype), _applier(net)
-        return core.run(*plan, report, form, apply, activations, gradients)
+        try:
+            return core.run(*plan, report, form, apply, activations, gradients)
+        except MemoryError:
+            needed = _memory.readable(core.memory(*plan))
+            raise MemoryError(f"the system does not give the {needed} that the run needs") from None
 
 
 def make(
@@ -217,6 +221,10 @@ def _applier(net: Network) -> Callable[[int, bool, NDArray[np.float64]], None]:
             numbers[...] = layer.slope(numbers) if derivative else layer.value(numbers)
         except ValueError as error:
             raise ValueError(f"layer {step.name!r}: {error}") from None
+        except Exception as error:
+            if hasattr(error, "add_note"):  # Python 3.11
+                error.add_note(f"in the function of layer {step.name!r}")
+            raise
 
     return apply
 

@@ -136,7 +136,8 @@ class Elementwise(Unchanged):
     Parameters
     ----------
     function : callable
-        Of an array, the array of its values; any ufunc, any expression of NumPy's.
+        Of an array, the array of its values; any ufunc, any expression of NumPy's. It is called
+        with pieces of the numbers, in one dimension, on the calling thread.
     derivative : callable, optional
         The same of its derivative; without it, central differences in float64 take its place.
     name : str, optional

@@ -48,7 +48,7 @@ def simulate(
         What to simulate.
     inputs : int or array
         Number of rows of standard normals, drawn anew in each trial; or the data, shape (batch,
-        features), the same in each trial.
+        features) or (batch, height, width, channels), the same in each trial.
     trials : int or "auto"
         Number of draws of all weights; "auto" adds some until `precision` is reached.
     first_trial : int

@@ -227,8 +227,9 @@ class Network:
         """Read a network from a file of TOML, up to 10 MB; :meth:`to_toml` writes it.
 
         ``inputs = 784`` or ``inputs = [64, 96, 3]``, then for each layer a table ``[[layers]]``:
-        its ``kind`` ("dense", "conv", "residual" ...: names of layers by default, without number),
-        and the arguments of its constructor. The branch of a residual is ``[[layers.layers]]``.
+        its ``kind`` ("conv", "residual" ...: names of layers by default, without number; "dense"
+        where it has none), and the arguments of its constructor. The branch of a residual is
+        ``[[layers.layers]]``.
 
         Raises
         ------
