@@ -205,3 +205,34 @@ def test_outputs_beyond_all_floats() -> None:
     net = vp.mlp([10] * 400, weight="normal(std=100)")
     with pytest.raises(ValueError, match=r"layer .dense1.*. leaves the range of floats in trial 0"):
         vp.compare(net, net, 3)
+
+
+def test_a_norm_makes_functions_nearly_the_same() -> None:
+    """Larger weights before a norm are the same but for its eps."""
+
+    def net(law: object) -> vp.Network:
+        first = vp.Conv2d(8, 3, weight=law, bias=None)
+        return vp.Network((6, 6, 3), [first, vp.BatchNorm(), vp.Flatten(), vp.Dense(4)])
+
+    found = vp.compare(net("he_normal"), net(vp.Scaled("he_normal", 3)), 6)
+    assert not found.same_function
+    text = str(found)
+    assert text.startswith("Nearly the same function: ")
+    assert "They do not train alike" in text
+    assert found.multipliers["sgd"]["conv1.weight"] == pytest.approx(9, rel=1e-4)
+    assert found.mismatch["sgd"][1] < 1e-3
+
+
+def test_what_no_gradient_reaches() -> None:
+    net = vp.Network(20, [vp.Dense(20, "relu"), vp.Dense(20, weight="zeros"), vp.Dense(5)])
+    found = vp.compare(net, vp.rescale(net, {"dense1": 2}), 6)
+    assert found.multipliers["sgd"]["dense1.weight"] == pytest.approx(4)
+    assert np.isnan(found.multipliers["sgd"]["dense1.bias"])  # zeros, and no gradient
+    assert "nan" not in str(found)
+    dead = vp.Network(5, [vp.Dense(4, weight="zeros", bias=None)] * 2)
+    assert "nothing to compare" in str(vp.compare(dead, vp.rescale(dead, {0: 2}), 6))
+
+
+def test_steps_beyond_all_floats() -> None:
+    with pytest.raises(ValueError, match=r"a step of 'dense1\.\w+' is beyond the range of floats"):
+        vp.compare(NET, vp.rescale(NET, {"dense1": 1e200}), 3)

@@ -298,3 +298,26 @@ def test_an_interval_across_the_bound_is_said():
     assert repr(run.verdict).startswith("Verdict(forward='")
     run.assert_healthy()
     assert "uncertain" not in str(vp.simulate(vp.mlp([100] * 3), inputs=20, trials=100).verdict)
+
+
+def test_resolution_is_no_matter_of_the_verdict():
+    """A pool divides gradients by its window's size: that says nothing of the layers around it."""
+    conv = vp.Conv2d(32, 3, activation="relu", weight="he_normal")
+    stages = [conv, conv, vp.AvgPool2d(2), conv, conv, vp.GlobalAvgPool(), vp.Dense(10)]
+    net = vp.Network((16, 16, 32), stages)
+    run = vp.simulate(net, 4, trials=4, backward=True)
+    assert run.verdict.stages == 3
+    assert "changes of resolution left out" in str(run)
+    for name, signal in (("forward", run.activations), ("backward", run.gradients)):
+        logs = signal.per_trial.log10_second_moment
+        steps = [(0, 1), (2, 4), (5, 6)]
+        factor = sum(logs[:, last] - logs[:, first] for first, last in steps).mean()
+        factor = factor if name == "forward" else -factor
+        assert run.verdict.details[name].log10_factor == pytest.approx(factor)
+        assert run.verdict.details[name].layers == 5
+    whole = run.gradients.per_trial.log10_second_moment
+    assert (whole[:, 0] - whole[:, -1]).mean() < -3  # which would be called vanishing
+    assert run.verdict.backward != "vanishing"
+    # Where resolution changes at every step there is nothing else to compare.
+    net = vp.Network((8, 8, 3), [vp.AvgPool2d(2), vp.AvgPool2d(2), vp.Flatten()])
+    assert vp.simulate(net, 4, trials=2).verdict.details["forward"].layers == 3

@@ -158,7 +158,8 @@ def _measured(
         found[f"sensitivity {kind}"] = [
             [side.sensitivity(kind, name) for name in names] for side in sides
         ]
-    stretch = dict(zip(names, stretches(found["weights"], found["gradients"]), strict=True))
+    found_stretches = np.nan_to_num(stretches(found["weights"], found["gradients"]), nan=1.0)
+    stretch = dict(zip(names, found_stretches.tolist(), strict=True))
     for optimizer, (kind, _, power) in OPTIMIZERS.items():
         rate = rates[optimizer]
         wanted = a.movement({name: rate * a.direction(kind, name) for name in names})

@@ -44,6 +44,7 @@ OPTIMIZERS = {
     "adam": Optimizer("adam", 0.001, 1),
 }
 SAME = {"float64": 1e-9, "float32": 1e-4}  # of the outputs, for rounding alone
+NEARLY = 1e-3  # as an eps makes them differ, in a norm behind larger weights
 ALIKE = 0.01  # a ratio this near to 1 is one
 _FEW = 4  # parameters that are told of in words
 
@@ -59,13 +60,13 @@ def stretches(weights: ArrayLike, gradients: ArrayLike) -> Array:
     Returns
     -------
     array
-        The ratio of gradients, a to b; where one is zero that of weights, b to a; or else 1.
+        The ratio of gradients, a to b; where one is zero that of weights, b to a; or else NaN.
     """
     w, g = np.asarray(weights), np.asarray(gradients)
     with np.errstate(divide="ignore", invalid="ignore"):
         by_gradients, by_weights = g[0] / g[1], w[1] / w[0]
     usable = [np.isfinite(ratio) & (ratio > 0) for ratio in (by_gradients, by_weights)]
-    return np.where(usable[0], by_gradients, np.where(usable[1], by_weights, 1.0))
+    return np.where(usable[0], by_gradients, np.where(usable[1], by_weights, np.nan))
 
 
 class Comparison:
@@ -162,7 +163,10 @@ class Comparison:
 
     @property
     def multipliers(self) -> dict[str, dict[str, float]]:
-        """By optimizer, what the learning rate of each parameter of b is to be multiplied by."""
+        """By optimizer, what the learning rate of each parameter of b is to be multiplied by.
+
+        NaN of a parameter of zeros that no gradient reaches: this draw does not tell.
+        """
         r = self._stretches()
         return {name: self._by_parameter(r**o.power) for name, o in OPTIMIZERS.items()}
 
@@ -219,26 +223,28 @@ class Comparison:
 
     def _words(self) -> list[str]:
         size = float(np.max(self.measured["size"]))
+        nearly = self.difference <= NEARLY * size
+        same = "The same" if self.same_function else "Nearly the same" if nearly else "Not the same"
         draws = f"{self.trials} draw{'s' * (self.trials > 1)} of the weights"
         settings = f"{self.batch} examples, {draws}, seed {self.seed}, {self.dtype}"
         outputs = f"outputs of up to {size:.3g} differ by at most {self.difference:.2g}"
-        same = "The same function" if self.same_function else "Not the same function"
-        lines = _wrapped(f"{same}: {outputs} ({settings}).")
+        lines = _wrapped(f"{same} function: {outputs} ({settings}).")
         apart = [name for name, d in self.layer_differences.items() if not d <= SAME[self.dtype]]
         if apart and not self.same_function:
             lines += _wrapped(f"They part at layer {apart[0]!r}.")
-        unlike = [
-            name
-            for name, r in zip(self.parameters, self._stretches().tolist(), strict=True)
-            if abs(r - 1.0) >= ALIKE
-        ]
+        r = self._stretches()
+        known = ~np.isnan(r)
+        if not known.any():
+            return [*lines, "No gradient reaches any weight: nothing to compare."]
+        unlike = [self.parameters[i] for i in np.flatnonzero(known & (np.abs(r - 1) >= ALIKE))]
         if not unlike:
-            return [*lines, *_wrapped("They train alike: their gradients are equally large.")]
-        if self.same_function:
+            return [*lines, "They train alike: their gradients are equally large."]
+        if nearly:
             lines += _wrapped(
                 "They do not train alike: weights r times larger have gradients r times smaller. "
                 "At the same learning rate SGD and momentum move the outputs r^2 times less, and "
-                "Adam, whose step does not know the size of the gradient, r times less."
+                "Adam, whose step does not know the size of the gradient, r times less (where "
+                "gradients are well above its eps)."
             )
         else:
             lines += _wrapped(
@@ -246,13 +252,14 @@ class Comparison:
                 "the effect on the loss that it has in a, to first order."
             )
         weights, rates = self.weight_ratio, self.effective_rate_ratio
-        for name in unlike[:_FEW]:
+        told = [name for name in unlike if np.isfinite(rates["sgd"][name])][:_FEW]
+        for name in told:
             larger = f" x {weights[name]:.4g}" if np.isfinite(weights[name]) else ""
             lines += _wrapped(
                 f"{name}{larger}: a step moves the outputs x {rates['sgd'][name]:.3g} (SGD), "
                 f"x {rates['adam'][name]:.3g} (Adam)"
             )
-        return lines + [f"and {len(unlike) - _FEW} more"] * (len(unlike) > _FEW)
+        return lines + [f"and {len(unlike) - len(told)} more"] * (len(unlike) > len(told))
 
     def _ratios(self) -> list[str]:
         rates, multipliers = self.effective_rate_ratio, self.multipliers

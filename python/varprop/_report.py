@@ -228,7 +228,9 @@ def _chain(values: Iterable[object], link: str = " then ") -> str:
 def _foot(run: Run) -> list[list[str]]:
     """Return what the columns mean, what left the range, what was too wide: each in phrases."""
     bound = run.verdict.max_factor
-    notes = [[f"verdict: on the mean square; within a factor of {bound:g} it is stable"]]
+    notes = [[f"verdict: on the mean square, where within a factor of {bound:g} is stable"]]
+    if run.verdict.stages > 1:
+        notes[0].append("changes of resolution left out")
     if "gradients" in run.observed:
         typical = " in the typical trial, +- half its 95% interval" if run.trials > 1 else ""
         notes.append([f"log10: of the mean square{typical}"])

@@ -79,6 +79,9 @@ class Stepper:
                 f"layer {net.layer_names[places.index(True)]!r} leaves the range of floats in "
                 f"trial {trial}: there are no outputs to compare"
             )
+        for name, gradient in self.gradients.items():
+            if not np.isfinite(gradient).all():
+                raise ValueError(f"the gradient by {name!r} is not finite in trial {trial}")
         starts = [i for i, step in enumerate(net.steps) if step.weight_shape is not None]
         ends = [*starts[1:], len(net.steps)]
         self.signals = [activations[i:j] for i, j in zip(starts, ends, strict=True)]
@@ -89,6 +92,9 @@ class Stepper:
 
     def movement(self, steps: Parameters) -> Array:
         """Return by how much the outputs move when these are added to the parameters."""
+        for name, step in steps.items():
+            if not np.isfinite(step).all():
+                raise ValueError(f"a step of {name!r} is beyond the range of floats")
         net = self.job.net
         stepped = _given({name: self.parameters[name] + step for name, step in steps.items()})
         other = Network(net.inputs, layers.replaced(net.layers, stepped))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from typing import NamedTuple
 
@@ -51,7 +52,16 @@ def _block(group: str, columns: list[Column]) -> list[str]:
 
 
 def shortened(names: list[str], room: int) -> list[str]:
-    """Cut long names at the start, where their numbers are not, or else in the middle."""
+    """Cut long names, so that they stay different.
+
+    Of nested ones the words within, ``resid1.conv1``, but not their numbers; of others the start,
+    where no numbers are, or else the middle.
+    """
+    if any("." in name for name in names):
+        for letters in range(room, 0, -1):
+            short = [name if len(name) <= room else _abridged(name, letters) for name in names]
+            if max(map(len, short)) <= room and len(set(short)) == len(set(names)):
+                return short
     kept = room - 2
     for start in (0, kept // 2):
         short = [
@@ -61,6 +71,11 @@ def shortened(names: list[str], room: int) -> list[str]:
         if len(set(short)) == len(set(names)):
             break
     return short
+
+
+def _abridged(name: str, letters: int) -> str:
+    """Keep so many letters of each word."""
+    return re.sub(rf"([^\W\d]{{{letters}}})[^\W\d]+", r"\1", name)
 
 
 def shown(layers: int, every: int | None) -> list[int | None]:

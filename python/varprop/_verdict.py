@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -90,7 +92,10 @@ class Verdict:
     Decided by the factor by which the second moment changes over the whole depth: of the
     activations from the first layer to the last, of the gradients from the last to the first. While
     the mean over trials of its logarithm stays within `max_factor`, the direction is stable. Of a
-    residual network the layers within branches do not count, but where no two others are.
+    residual network the layers within branches do not count, but where no two others are. Nor do
+    steps between layers of different numbers of positions (strides, pools, flattening), but where
+    there is no other: a mean over positions has smaller numbers, and so has the gradient shared out
+    among them.
 
     Attributes
     ----------
@@ -100,6 +105,8 @@ class Verdict:
         Probability that the intervals cover.
     details : dict of str to Direction
         The numbers behind "forward" and "backward".
+    stages : int
+        Into how many stretches steps between different numbers of positions divide the layers.
 
     Notes
     -----
@@ -120,23 +127,25 @@ class Verdict:
     max_factor: float
     level: float
     details: dict[str, Direction]
+    stages: int = 1
 
     @classmethod
     def of(cls, run: Run, max_factor: float = 10, level: float = 0.95) -> Verdict:
         """Return the verdict on a run."""
         max_factor, level = real("max_factor", max_factor, least=1), probability(level)
-        outside = [i for i, name in enumerate(run.layer_names) if "." not in name]
-        counted = outside if len(outside) > 1 else list(range(len(run.layer_names)))
-        forward = _ends(run.activations.per_trial.log10_second_moment[:, counted])
+        stages = _stages(run)
+        forward = _through(stages, run.activations.per_trial.log10_second_moment)
         factors = {"forward": np.where(np.isnan(forward), np.inf, forward)}
         if "gradients" in run.observed:
-            backward = _ends(run.gradients.per_trial.log10_second_moment[:, counted[::-1]])
+            turned = [stage[::-1] for stage in reversed(stages)]
+            backward = _through(turned, run.gradients.per_trial.log10_second_moment)
             factors["backward"] = backward[~np.isnan(backward)]
+        layers = 1 + sum(len(stage) - 1 for stage in stages)
         details = {
-            name: _judged(logs, len(counted), math.log10(max_factor), level)
+            name: _judged(logs, layers, math.log10(max_factor), level)
             for name, logs in factors.items()
         }
-        return cls(max_factor, level, details)
+        return cls(max_factor, level, details, len(stages))
 
     @property
     def forward(self) -> Word | None:
@@ -170,12 +179,24 @@ class Verdict:
         )
 
 
-def _ends(logarithms: FloatArray) -> FloatArray:
-    """Return the last layer's logarithm less the first's: -inf where a signal is zero."""
-    start, end = logarithms[:, 0], logarithms[:, -1]
-    dead = np.isneginf(start) | np.isneginf(end)
+def _stages(run: Run) -> list[list[int]]:
+    """Return the positions of the layers that count, by stretches of one number of positions."""
+    steps = run.network.steps
+    outside = [i for i, step in enumerate(steps) if "." not in step.name]
+    counted = outside if len(outside) > 1 else list(range(len(steps)))
+    stages = [
+        list(same) for _, same in groupby(counted, lambda i: prod(steps[i].output_shape[:-1]))
+    ]
+    return stages if any(len(stage) > 1 for stage in stages) else [counted]
+
+
+def _through(stages: list[list[int]], logarithms: FloatArray) -> FloatArray:
+    """Return the logarithm of the factor through all stages: -inf where a signal is zero."""
+    ends = [(stage[0], stage[-1]) for stage in stages]
+    dead = np.isneginf(logarithms[:, [ends[0][0], ends[-1][1]]]).any(axis=1)
     with np.errstate(invalid="ignore"):
-        return np.where(dead, -np.inf, end - start)
+        factors = sum(logarithms[:, last] - logarithms[:, first] for first, last in ends)
+        return np.where(dead, -np.inf, factors)
 
 
 def _judged(logs: FloatArray, layers: int, bound: float, level: float) -> Direction:
