@@ -77,8 +77,8 @@ struct Layer {
   bool normalizes() const {
     return kind == Kind::layer_norm || kind == Kind::rms_norm || kind == Kind::batch_norm;
   }
-  // Is `factor` what it multiplies by?
-  bool scales() const { return kind == Kind::map || kind == Kind::join; }
+  // What it multiplies by where it has no weights: a norm's factor is eps, dropout's a share.
+  double multiplier() const { return normalizes() || kind == Kind::dropout ? 1 : factor; }
   // Do its activations, and the gradient back through them, take whole rows or columns?
   bool takes_rows() const { return normalizes() || kind == Kind::elementwise; }
   // Are its activations its pre-activations?

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from networks import NETWORKS, STATISTICS, conv, flat, network, numbers
+from networks import BIAS, NETWORKS, STATISTICS, conv, dense, flat, network, numbers
 
 import varprop as vp
-from varprop import reference
+from varprop import _job, reference
 from varprop._job import Job, Plan
 from varprop.layers import Layer
 
@@ -151,3 +151,63 @@ def test_norms_of_signals_far_below_the_floats(norm: type[Layer], dtype: str) ->
     assert np.abs(backward[:, 1] + 4).max() < 0.1
     for found, expected in zip(both_ways(30), (forward, backward), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+ZEROS = {
+    "branches that end in zeros": [
+        vp.Residual([dense(30, "relu"), dense(30, "relu"), vp.Dense(30, weight="zeros")])
+    ]
+    * 3,
+    "a long branch that ends in zeros": [
+        vp.Residual([*[dense(30, "relu")] * 8, vp.Dense(30, weight="zeros")])
+    ],
+    "a branch that ends too small for floats": [vp.Residual([vp.Scale(1e-25)] * 8)],
+    "zeros beside a small skip": [
+        *[vp.Scale(1e-30)] * 6,
+        vp.Residual([vp.LayerNorm(), vp.Dense(30, weight="zeros")]),
+    ],
+    "zeros beside a large skip": [
+        *[vp.Scale(1e30)] * 4,
+        vp.Residual([vp.LayerNorm(), vp.Dense(30, weight="zeros")]),
+    ],
+    "zeros of a large signal": [*[vp.Scale(1e30)] * 4, vp.Scale(0.0), vp.Bias(BIAS)],
+    "zeros of a large signal, normalized": [*[vp.Scale(1e30)] * 4, vp.Scale(0.0), vp.BatchNorm()],
+    "a tiny eps": [dense(30), vp.LayerNorm(eps=1e-20)],
+    "a tiny rate": [dense(30), vp.Dropout(1e-30)],
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ZEROS)
+def test_zeros_have_any_scale(name: str, dtype: str) -> None:
+    """As branches that begin as nothing have them: nothing leaves the range of the dtype."""
+    net = vp.Network(30, [*ZEROS[name], vp.Dense(30)])
+    run = vp.simulate(net, 7, trials=2, backward=True, dtype=dtype, seed=3)
+    assert run.out_of_range == []
+    wanted = reference.simulate(net, 7, trials=2, backward=True, dtype=dtype, seed=3)
+    for signal in ("activations", "gradients", "weight_gradients", "input_gradients"):
+        expected = wanted[signal]
+        with np.errstate(divide="ignore"):
+            logs = np.log10(expected["variance"] + expected["mean"] ** 2)
+        found = getattr(run, signal).per_trial.log10_second_moment
+        known = np.isfinite(logs) & (logs > -290)
+        np.testing.assert_allclose(found[known], logs[known], atol=1e-4, err_msg=signal)
+        assert not np.isnan(found).any()
+
+
+def test_a_matrix_that_cannot_be_formed_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one before was smaller; where memory is watched, this is a read past its end."""
+    net = vp.Network(16, [vp.Dense(16, weight="orthogonal"), vp.Dense(500, weight="orthogonal")])
+    plain, calls = _job.weights, []
+
+    def form(*arguments: object, **options: object) -> np.ndarray:
+        calls.append(options["name"])
+        if options["name"] == "dense2.weight":
+            raise KeyboardInterrupt
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(_job, "weights", form)
+    for threads in (1, 3):
+        with pytest.raises(KeyboardInterrupt):
+            vp.simulate(net, 90, trials=1, threads=threads)
+    assert calls == ["dense1.weight", "dense2.weight"] * 2

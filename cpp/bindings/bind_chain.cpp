@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -128,6 +129,7 @@ class Simulation {
     }
     result["out_of_range"] = out_of_range;
     if (whole_gradients || !whole_activations.empty()) {
+      if (job_.trials != 1) throw std::invalid_argument("whole signals are those of one trial");
       const WholeArrays whole(network_, job_.batch, whole_activations, whole_gradients);
       result["whole"] = whole.dict();
       results.whole = whole.view();

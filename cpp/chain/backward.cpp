@@ -194,7 +194,7 @@ template <class T>
 void Backward<T>::add_skips(std::int64_t l, int exponent, std::int64_t row, std::int64_t column,
                             const Tile<T>& gradient) const {
   for (const Skip& skip : skips_) {
-    if (skip.to != l) continue;
+    if (skip.to != l || skip.gradient.rms == 0) continue;
     const Signal<T>& more = skip.gradient;
     const T factor = static_cast<T>(std::ldexp(skip.scale, more.exponent - exponent));
     for (int i = 0; i < gradient.rows; ++i) {

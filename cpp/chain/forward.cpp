@@ -181,7 +181,7 @@ void Forward<T>::step(std::int64_t l, bool seen) {
   const Signal<T> skip = layer.kind == Layer::Kind::join ? activations(layer.skip) : Signal<T>{};
   const Plan<T> plan =
       make_plan<T>(layer, in, skip, worker_.matrix(l), job_.batch, worker_.trial_number());
-  if (layer.normalizes()) read_spread(worker_, layer, in, plan.act_exponent);
+  if (layer.normalizes()) read_spread(worker_, layer, plan.in, plan.act_exponent);
   const bool linear = layer.linear(), aside = seen && job_.wanted.correlation && !linear;
   T *y = place(l), *x = y;
   if (!y || !linear) x = room_.take();

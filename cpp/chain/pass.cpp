@@ -69,18 +69,13 @@ void Forward<T>::make(const Plan<T>& plan, const T* biases, std::int64_t row, st
   for (int i = 0; i < y.rows; ++i) {
     const T* const in = plan.in.x + (row + i) * plan.in.stride + column;
     T* const out = y.data + i * y.stride;
+    for (int j = 0; j < y.columns; ++j) out[j] = in[j] * plan.factor;
     if (plan.layer.kind == Layer::Kind::join) {
       const T* const skip = plan.skip.x + (row + i) * plan.skip.stride + column;
-      for (int j = 0; j < y.columns; ++j) {
-        out[j] = in[j] * plan.factor + skip[j] * plan.skip_factor;
-      }
-    } else if (plan.layer.kind == Layer::Kind::map || plan.layer.kind == Layer::Kind::elementwise) {
-      for (int j = 0; j < y.columns; ++j) out[j] = in[j] * plan.factor;
-      if (biases) {
-        for (int j = 0; j < y.columns; ++j) out[j] += biases[j];
-      }
-    } else {
-      std::copy_n(in, y.columns, out);
+      for (int j = 0; j < y.columns; ++j) out[j] += skip[j] * plan.skip_factor;
+    }
+    if (biases) {
+      for (int j = 0; j < y.columns; ++j) out[j] += biases[j];
     }
   }
 }
@@ -136,11 +131,10 @@ void Backward<T>::make(const BackwardPlan<T>& plan, std::int64_t row, std::int64
   if (layer.kind == Layer::Kind::flatten) {
     return flatten_back(layer, gradient, plan.factor, row, column, out);
   }
-  const T factor = layer.scales() ? plan.factor : plan.weight_scale;
   for (int i = 0; i < out.rows; ++i) {
     const T* const from = gradient.x + (row + i) * gradient.stride + column;
     T* const to = out.data + i * out.stride;
-    for (int j = 0; j < out.columns; ++j) to[j] = from[j] * factor;
+    for (int j = 0; j < out.columns; ++j) to[j] = from[j] * plan.factor;
   }
 }
 

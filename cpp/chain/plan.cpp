@@ -55,8 +55,15 @@ int clamped_exponent_of(double size) {
 // How much a layer multiplies what enters: the root mean square of its weights, or a number.
 template <class T>
 double factor_of(const Layer& layer, const Matrix<T>& matrix) {
-  if (!layer.has_weight()) return layer.scales() ? std::abs(layer.factor) : 1;
+  if (!layer.has_weight()) return std::abs(layer.multiplier());
   return matrix.numbers ? matrix.rms : layer.weight.rms;
+}
+
+// Zeros are zeros in any scale: in that of what is added to them.
+template <class T>
+Signal<T> scaled_with(Signal<T> signal, int exponent) {
+  if (signal.rms == 0) signal.exponent = exponent;
+  return signal;
 }
 
 // The exponent of what a normalization makes of a signal of mean square s^2: s / sqrt(s^2 + eps).
@@ -82,8 +89,10 @@ Size operator+(const Size& a, const Size& b) {
 }
 
 template <class T>
-Plan<T> make_plan(const Layer& layer, const Signal<T>& in, const Signal<T>& skip,
+Plan<T> make_plan(const Layer& layer, const Signal<T>& entered, const Signal<T>& skipped,
                   const Matrix<T>& matrix, std::int64_t batch, std::uint64_t trial) {
+  const Signal<T> in = scaled_with(entered, skipped.exponent);
+  const Signal<T> skip = scaled_with(skipped, in.exponent);
   Plan<T> plan{.layer = layer,
                .in = in,
                .skip = skip,
@@ -125,15 +134,16 @@ Plan<T> make_plan(const Layer& layer, const Signal<T>& in, const Signal<T>& skip
   plan.bias = make_recipe<T>(layer.bias.draw, layer.bias.key, trial, -plan.exponent);
   plan.weight_scale = std::ldexp(T{1}, shift);
   plan.bias_scale = std::ldexp(T{1}, -plan.exponent);
-  plan.factor = static_cast<T>(std::ldexp(layer.factor, shift));
+  plan.factor = static_cast<T>(std::ldexp(layer.multiplier(), shift));
   plan.skip_factor = static_cast<T>(std::ldexp(layer.skip_scale, skip.exponent - plan.exponent));
   return plan;
 }
 
 template <class T>
-BackwardPlan<T> make_backward_plan(const Layer& layer, const Signal<T>& gradient,
+BackwardPlan<T> make_backward_plan(const Layer& layer, const Signal<T>& arriving,
                                    const Signal<T>& in, const Matrix<T>& matrix, const Size& beside,
                                    std::int64_t batch, std::uint64_t trial) {
+  const Signal<T> gradient = scaled_with(arriving, beside.exponent);
   const std::int64_t rows = batch * layer.out.positions();
   BackwardPlan<T> plan{
       .layer = layer, .gradient = gradient, .in = in, .matrix = matrix, .rows = rows};
@@ -141,13 +151,13 @@ BackwardPlan<T> make_backward_plan(const Layer& layer, const Signal<T>& gradient
   const double terms = static_cast<double>(layer.window.positions() * layer.width()) /
                        static_cast<double>(layer.groups);
   const double sum = layer.has_weight() ? std::sqrt(terms) : 1;
-  // Beside what comes by skips, the gradient may be too small to matter, or zero.
+  // Beside what comes by skips the gradient may be too small to matter.
   const Fold back = fold<T>(sum * factor * gradient.size() + beside,
                             Size{factor, gradient.exponent} + beside);
   const int shift = gradient.exponent - back.exponent;
   plan.weight = make_recipe<T>(layer.weight.draw, layer.weight.key, trial, shift);
   plan.weight_scale = std::ldexp(T{1}, shift);
-  plan.factor = static_cast<T>(std::ldexp(layer.factor, shift));
+  plan.factor = static_cast<T>(std::ldexp(layer.multiplier(), shift));
   plan.exponent = back.exponent;
   plan.unit = back.unit;
   plan.scale = std::ldexp(T{1}, -plan.unit);

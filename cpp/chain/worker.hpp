@@ -66,8 +66,10 @@ struct Worker {
     }
     member.barrier();  // nobody reads the matrix before
     if (member.first()) {
-      control.guard(
-          [&] { shared.formed = host.form(static_cast<std::size_t>(l), trial_number()); });
+      control.guard([&] {
+        shared.formed = {};  // a smaller one must not be read where forming this fails
+        shared.formed = host.form(static_cast<std::size_t>(l), trial_number());
+      });
     }
     member.barrier();
     return {static_cast<const T*>(shared.formed.numbers.get()), shared.formed.rms};
