@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "chain/chunk.hpp"
+#include "chain/correlation.hpp"
 #include "chain/cost.hpp"
 
 namespace varprop {
@@ -64,11 +65,9 @@ Signal<T> Backward<T>::cost() {
     by_activations.write(row, std::min<std::int64_t>(kChunkRows, to.rows - row),
                          gradient + row * stride, stride);
     for (std::int64_t block = 0; block < to.blocks; ++block) {
-      Chunk seen(*this, last, by_activations.exponent(), T{1}, block, chunk,
-                 by_activations.by_preactivations());
-      Worker<T>::each_group(Worker<T>::block_of(gradient, stride, width, block), to.rows, chunk,
-                            [&](std::int64_t i, const Tile<T>& tile) { seen.add(i, tile); });
-      seen.done();
+      Worker<T>::show(Worker<T>::block_of(gradient, stride, width, block), to.rows, chunk,
+                      Chunk(*this, last, by_activations.exponent(), T{1}, block, chunk,
+                            by_activations.by_preactivations()));
     }
   });
   end(last);
@@ -163,7 +162,7 @@ void Backward<T>::back(const BackwardPlan<T>& plan, std::int64_t l, T* out, std:
   const auto see = [&](std::int64_t chunk) {
     return Chunk(*this, l - 1, plan.exponent, plan.scale, block, chunk);
   };
-  if (Worker<T>::by_channels(plan.layer)) {
+  if (by_channels(plan.layer)) {
     return worker_.multiply_channels(plan.layer, true, plan.gradient,
                                      worker_.panel.of_channels(plan, column, tile.columns), nullptr,
                                      column, tile, place(l - 1).rows, from, to, see);
@@ -265,7 +264,7 @@ Signal<T> Backward<T>::look(std::int64_t l, T* gradient, int exponent, int unit,
   }
   const std::int64_t stride = row_stride(to.shape.channels);
   if (to.observed.correlation && taken.moments.finite()) {
-    const double found = worker_.correlation(gradient, stride, to.shape, std::ldexp(1.0, -unit));
+    const double found = correlation(worker_, gradient, stride, to.shape, std::ldexp(1.0, -unit));
     if (member.first()) {
       to.observed.correlation[worker_.trial * to.layers + to.layer] = found;
     }

@@ -50,7 +50,7 @@ class Backward {
             std::int64_t to);
   void multiply_parameters(const BackwardPlan<T>&, std::int64_t l, std::int64_t block,
                            std::int64_t group);
-  void multiply_few_parameters(const BackwardPlan<T>&, std::int64_t l, std::int64_t group);
+  void multiply_narrow_parameters(const BackwardPlan<T>&, std::int64_t l, std::int64_t group);
   void pass(const BackwardPlan<T>&, std::int64_t l, T* out);
   void make(const BackwardPlan<T>&, std::int64_t row, std::int64_t column, const Tile<T>&) const;
   void sum_biases(const BackwardPlan<T>&, std::int64_t l, std::int64_t block);

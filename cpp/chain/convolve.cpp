@@ -15,22 +15,17 @@ bool Forward<T>::convolve(const Plan<T>& plan, T* y, T* x, bool seen) {
   const std::int64_t stride = row_stride(layer.width()), depth = layer.fan_in();
   // The chunks of this member; make(row, rows) returns what multiplies the rows into a block.
   const auto walk = [&](auto make) {
-    const std::int64_t end = plan.row_chunks * (member.index() + 1) / member.count();
-    for (std::int64_t c = plan.row_chunks * member.index() / member.count(); c < end; ++c) {
-      if (worker_.control.stopped()) return;
-      if (c % Worker<T>::kPollChunks == 0) member.poll();
-      const std::int64_t row = c * kChunkRows;
-      const std::int64_t rows = std::min<std::int64_t>(kChunkRows, plan.rows - row);
-      const auto multiply = make(row, static_cast<int>(rows));
+    const std::int64_t from = plan.row_chunks * member.index() / member.count();
+    const std::int64_t to = plan.row_chunks * (member.index() + 1) / member.count();
+    const auto run = [&](std::int64_t c, std::int64_t row, const Tile<T>& tile) {
+      const auto multiply = make(row, tile.rows);
       for (std::int64_t block = 0; block < plan.blocks; ++block) {
         const Tile<T> out = Worker<T>::block_of(y, stride, layer.width(), block);
-        multiply(block, Worker<T>::rows_of(out, row, rows));
-        Chunk chunk(*this, plan, x, seen, block, c);
-        Worker<T>::each_group(out, plan.rows, c,
-                              [&](std::int64_t i, const Tile<T>& group) { chunk.add(i, group); });
-        chunk.done();
+        multiply(block, Worker<T>::rows_of(out, row, tile.rows));
+        Worker<T>::show(out, plan.rows, c, Chunk(*this, plan, x, seen, block, c));
       }
-    }
+    };
+    worker_.each_chunk({y, stride, 0, 0}, plan.rows, from, to, run);
   };
   if (narrow(layer) && Panel<T>::holds_columns(layer)) {
     const auto weights = panel.columns(plan);

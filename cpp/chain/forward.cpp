@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "chain/chunk.hpp"
+#include "chain/correlation.hpp"
 #include "chain/normalize.hpp"
 
 namespace varprop {
@@ -207,11 +208,12 @@ void Forward<T>::multiply(const Plan<T>& plan, T* y, T* x, bool seen) {
   if (convolve(plan, y, x, seen)) return;
   const Layer& layer = plan.layer;
   const auto run = [&](std::int64_t block, std::int64_t from, std::int64_t to) {
+    if (from >= to) return;
     const std::int64_t column = block * kBlockColumns;
     const Tile<T> tile = Worker<T>::block_of(y, row_stride(layer.width()), layer.width(), block);
     const T* const biases = worker_.panel.biases(plan, column, tile.columns);
     const auto see = [&](std::int64_t chunk) { return Chunk(*this, plan, x, seen, block, chunk); };
-    if (Worker<T>::by_channels(layer)) {
+    if (by_channels(layer)) {
       return worker_.multiply_channels(layer, false, plan.in,
                                        worker_.panel.of_channels(plan, column, tile.columns),
                                        biases, column, tile, plan.rows, from, to, see);
@@ -287,10 +289,10 @@ void Forward<T>::look(std::int64_t l, const Plan<T>& plan, const T* y) {
   }
   if (!job_.wanted.correlation || !act.moments.finite()) return;
   const double before =
-      worker_.correlation(y, out.stride, layer.out, std::ldexp(1.0, -plan.pre_unit));
+      correlation(worker_, y, out.stride, layer.out, std::ldexp(1.0, -plan.pre_unit));
   const double after = layer.linear() ? before
-                                      : worker_.correlation(out.x, out.stride, layer.out,
-                                                            std::ldexp(1.0, -plan.act_unit));
+                                      : correlation(worker_, out.x, out.stride, layer.out,
+                                                    std::ldexp(1.0, -plan.act_unit));
   if (member.first()) {
     const std::size_t position = at(worker_.trial * worker_.layers() + l);
     to.preactivations.correlation[position] = before;

@@ -13,8 +13,6 @@ namespace varprop {
 template <class T>
 class Panel {
  public:
-  static constexpr std::int64_t kMostRuns = 128;  // of a row that is read where it is
-
   // Terms k, k + 1, ... of a product with the weights, in columns column, column + 1, ...
   const T* weights(const Plan<T>& plan, std::int64_t k, std::int64_t rows, std::int64_t column,
                    std::int64_t columns) {
@@ -64,13 +62,12 @@ class Panel {
   const T* gradient(const BackwardPlan<T>& plan, std::int64_t k, std::int64_t rows,
                     std::int64_t column, std::int64_t columns) {
     const Signal<T>& gradient = plan.gradient;
-    if (columns < kBlockColumns) clear(rows);
+    if (columns < kBlockColumns || plan.layer.groups > 1) clear(rows);
     if (plan.layer.groups == 1) {
       copy({gradient.x + k * gradient.stride + column, gradient.stride, 1}, rows, columns,
            plan.panel_scale, numbers_);
       return numbers_;
     }
-    clear(rows);
     const Groups groups(plan.layer, false, column, columns);
     for (std::int64_t i = 0; i < rows; ++i) {
       const std::int64_t row = (k + i) % plan.rows;

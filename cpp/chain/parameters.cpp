@@ -37,7 +37,7 @@ template <class T>
 void Backward<T>::multiply_parameters(const BackwardPlan<T>& plan, std::int64_t l,
                                       std::int64_t block, std::int64_t group) {
   const Layer& layer = plan.layer;
-  if (narrow(layer)) return multiply_few_parameters(plan, l, group);
+  if (narrow(layer)) return multiply_narrow_parameters(plan, l, group);
   const std::int64_t row = group * kProductRows;
   const std::int64_t rows = std::min<std::int64_t>(kProductRows, layer.fan_in() - row);
   Panel<T>& panel = worker_.panel;
@@ -101,8 +101,8 @@ void Backward<T>::look_at_biases(const BackwardPlan<T>& plan, std::int64_t l, st
 
 // The same where there are few columns: they become the rows of the product.
 template <class T>
-void Backward<T>::multiply_few_parameters(const BackwardPlan<T>& plan, std::int64_t l,
-                                          std::int64_t group) {
+void Backward<T>::multiply_narrow_parameters(const BackwardPlan<T>& plan, std::int64_t l,
+                                             std::int64_t group) {
   const Layer& layer = plan.layer;
   const std::int64_t width = layer.width();
   const std::int64_t end = std::min(layer.fan_in(), (group + 1) * kProductRows);
@@ -177,12 +177,12 @@ void Backward<T>::record_parameters(const BackwardPlan<T>& plan, std::int64_t l,
   worker_.control.step_done();
 }
 
-#define INSTANTIATE(T)                                                                       \
-  template void Backward<T>::multiply_parameters(const BackwardPlan<T>&, std::int64_t,       \
-                                                 std::int64_t, std::int64_t);                \
-  template void Backward<T>::sum_biases(const BackwardPlan<T>&, std::int64_t, std::int64_t); \
-  template void Backward<T>::multiply_few_parameters(const BackwardPlan<T>&, std::int64_t,   \
-                                                     std::int64_t);                          \
+#define INSTANTIATE(T)                                                                        \
+  template void Backward<T>::multiply_parameters(const BackwardPlan<T>&, std::int64_t,        \
+                                                 std::int64_t, std::int64_t);                 \
+  template void Backward<T>::sum_biases(const BackwardPlan<T>&, std::int64_t, std::int64_t);  \
+  template void Backward<T>::multiply_narrow_parameters(const BackwardPlan<T>&, std::int64_t, \
+                                                        std::int64_t);                        \
   template void Backward<T>::record_parameters(const BackwardPlan<T>&, std::int64_t, std::size_t);
 INSTANTIATE(float)
 INSTANTIATE(double)

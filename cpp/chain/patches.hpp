@@ -18,6 +18,13 @@ inline bool narrow(const Layer& layer) {
          layer.in.channels >= kLanes;
 }
 
+// A group for each channel has few terms, which are read where they are.
+inline constexpr std::int64_t kMostRuns = 128;  // of a row
+inline bool by_channels(const Layer& layer) {
+  return layer.kind == Layer::Kind::conv && layer.groups == layer.in.channels &&
+         layer.groups == layer.out.channels && layer.window.positions() <= kMostRuns;
+}
+
 // The groups of channels that meet a block of columns. Their terms stand one after the other, each
 // group's in the order (row of the window, column of the window, channel); weights outside of a
 // column's own group are zeros.

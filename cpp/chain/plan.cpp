@@ -152,8 +152,8 @@ BackwardPlan<T> make_backward_plan(const Layer& layer, const Signal<T>& arriving
                        static_cast<double>(layer.groups);
   const double sum = layer.has_weight() ? std::sqrt(terms) : 1;
   // Beside what comes by skips the gradient may be too small to matter.
-  const Fold back = fold<T>(sum * factor * gradient.size() + beside,
-                            Size{factor, gradient.exponent} + beside);
+  const Fold back =
+      fold<T>(sum * factor * gradient.size() + beside, Size{factor, gradient.exponent} + beside);
   const int shift = gradient.exponent - back.exponent;
   plan.weight = make_recipe<T>(layer.weight.draw, layer.weight.key, trial, shift);
   plan.weight_scale = std::ldexp(T{1}, shift);

@@ -47,8 +47,8 @@ struct Worker {
   Member& member;
   std::int64_t trial = 0;
   const Kernels<T>& kernel = kernels<T>();
-  Histogram histograms[3] = {};  // of the signals of a step: its own part
-  std::vector<double> applied_[2]{};
+  Histogram histograms[3] = {};           // of the signals of a step: its own part
+  std::vector<double> host_numbers[2]{};  // values and slopes of a function of the host's
 
   // Looking at the clock costs: once in so many chunks is often enough.
   static constexpr std::int64_t kPollChunks = 64;
@@ -88,6 +88,7 @@ struct Worker {
     for (std::int64_t k = 0; k < depth; k += height) {
       const std::int64_t part = std::min(height, depth - k);
       const T* const m = get(k, part);
+      // each_chunk and show by hand: through their calls the chain takes 3% longer.
       for (std::int64_t c = from; c < to; ++c) {
         if (control.stopped()) return;
         if (c % kPollChunks == 0) member.poll();
@@ -109,21 +110,11 @@ struct Worker {
   void multiply_channels(const Layer& layer, bool back, const Signal<T>& in, const T* m,
                          const T* bias, std::int64_t column, const Tile<T>& out, std::int64_t rows,
                          std::int64_t from, std::int64_t to, See see) {
-    for (std::int64_t c = from; c < to; ++c) {
-      if (control.stopped()) return;
-      if (c % kPollChunks == 0) member.poll();
-      const std::int64_t row = c * kChunkRows;
-      const Tile<T> tile = rows_of(out, row, std::min<std::int64_t>(kChunkRows, rows - row));
+    each_chunk(out, rows, from, to, [&](std::int64_t c, std::int64_t row, const Tile<T>& tile) {
       kernel.weigh(locate<T>(layer, back, row, in, tile.rows, nullptr, panel.seen()), column, m,
                    kBlockColumns, bias, tile);
-      auto seen = see(c);
-      each_group(out, rows, c, [&](std::int64_t i, const Tile<T>& group) { seen.add(i, group); });
-      seen.done();
-    }
-  }
-  static bool by_channels(const Layer& layer) {
-    return layer.kind == Layer::Kind::conv && layer.groups == layer.in.channels &&
-           layer.groups == layer.out.channels && layer.window.positions() <= Panel<T>::kMostRuns;
+      show(out, rows, c, see(c));
+    });
   }
 
   // A part of what a layer multiplies: rows of a signal, or of an image's patches.
@@ -141,7 +132,7 @@ struct Worker {
   const double* applied(std::int64_t l, bool derivative, const T* x, std::int64_t stride,
                         std::int64_t rows) {
     const std::int64_t width = layer(l).width();
-    std::vector<double>& numbers = applied_[derivative];
+    std::vector<double>& numbers = host_numbers[derivative];
     numbers.resize(static_cast<std::size_t>(rows * width));
     for (std::int64_t i = 0; i < rows; ++i) {
       std::copy_n(x + i * stride, width, numbers.data() + i * width);
@@ -153,6 +144,26 @@ struct Worker {
   // Rows row, row + 1, ... of a tile.
   static Tile<T> rows_of(const Tile<T>& tile, std::int64_t row, std::int64_t rows) {
     return {tile.data + row * tile.stride, tile.stride, static_cast<int>(rows), tile.columns};
+  }
+
+  // Calls action(chunk, row, tile) for chunks [from, to) of the rows of `out`, as long as the job
+  // is not stopped.
+  template <class Action>
+  void each_chunk(const Tile<T>& out, std::int64_t rows, std::int64_t from, std::int64_t to,
+                  Action action) {
+    for (std::int64_t c = from; c < to && !control.stopped(); ++c) {
+      if (c % kPollChunks == 0) member.poll();
+      const std::int64_t row = c * kChunkRows;
+      action(c, row, rows_of(out, row, std::min<std::int64_t>(kChunkRows, rows - row)));
+    }
+  }
+
+  // Shows a chunk to what looks at it: add(row, tile) for every group of rows, then done().
+  template <class Seen>
+  static void show(const Tile<T>& out, std::int64_t rows, std::int64_t chunk, Seen seen) {
+    each_group(out, rows, chunk,
+               [&](std::int64_t row, const Tile<T>& group) { seen.add(row, group); });
+    seen.done();
   }
 
   // The groups of rows of a chunk that share their sums; out's first row is that of chunk 0.
@@ -224,57 +235,6 @@ struct Worker {
       if (own[bin]) std::atomic_ref(whole[bin]).fetch_add(own[bin], std::memory_order_relaxed);
       own[bin] = 0;
     }
-  }
-
-  // Mean cosine of the angle between two examples of the batch, those of zeros left out. An example
-  // is as many rows of x as it has positions.
-  double correlation(const T* x, std::int64_t stride, const Shape& shape, double scale) {
-    const std::int64_t positions = shape.positions(), width = shape.channels;
-    member.share(divide_up(job.batch, kChunkRows), [&](std::int64_t chunk) {
-      const std::int64_t end = std::min(job.batch, (chunk + 1) * kChunkRows);
-      for (std::int64_t i = chunk * kChunkRows; i < end; ++i) {
-        double squares[kLanes] = {};
-        for (std::int64_t row = i * positions; row < (i + 1) * positions; ++row) {
-          for (std::int64_t j = 0; j < width; ++j) {
-            const double number = static_cast<double>(x[row * stride + j]) * scale;
-            squares[j % kLanes] += number * number;
-          }
-        }
-        const double norm = std::sqrt(total(squares));
-        shared.norms[static_cast<std::size_t>(i)] = norm > 0 ? scale / norm : 0;
-      }
-    });
-    member.end();
-    const auto positive = [](double norm) { return norm > 0; };
-    const std::int64_t blocks = divide_up(width, kBlockColumns);
-    member.share(blocks, [&](std::int64_t block) {
-      const std::int64_t column = block * kBlockColumns;
-      const std::int64_t columns = std::min<std::int64_t>(kBlockColumns, width - column);
-      double squares = 0;
-      for (std::int64_t position = 0; position < positions; ++position) {
-        double sums[kBlockColumns] = {};
-        for (std::int64_t i = 0; i < job.batch; ++i) {
-          const double factor = shared.norms[static_cast<std::size_t>(i)];
-          const T* const row = x + (i * positions + position) * stride + column;
-          for (std::int64_t j = 0; j < columns; ++j) {
-            sums[j] += static_cast<double>(row[j]) * factor;
-          }
-        }
-        for (std::int64_t j = 0; j < columns; ++j) squares += sums[j] * sums[j];
-      }
-      shared.parts[static_cast<std::size_t>(block)] = squares;
-      if (block == 0)
-        shared.alive = std::count_if(shared.norms.begin(), shared.norms.end(), positive);
-    });
-    member.end();
-    // Norms may be written anew from here on; the rest only after the next step.
-    double squares = 0;
-    for (std::int64_t block = 0; block < blocks; ++block) {
-      squares += shared.parts[static_cast<std::size_t>(block)];
-    }
-    const auto alive = static_cast<double>(shared.alive);
-    return alive < 2 ? std::numeric_limits<double>::quiet_NaN()
-                     : (squares - alive) / (alive * (alive - 1));
   }
 };
 

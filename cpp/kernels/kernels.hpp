@@ -116,9 +116,8 @@ struct Kernels {
   void (*dot)(const Runs<T>& runs, const T* w, std::ptrdiff_t w_stride, const T* bias,
               const Tile<T>& c);
 
-  // c = bias + the runs, of which c's columns start at `column`, each column with its own number of
-  // w's row for that run; runs at null are skipped. c is written up to a multiple of kLanes
-  // columns.
+  // c(i, j) = bias(j) + sum over the runs r of x_r(i, column + j) w(r, j); runs at null are
+  // skipped. c is written up to a multiple of kLanes columns.
   void (*weigh)(const Runs<T>& runs, std::ptrdiff_t column, const T* w, std::ptrdiff_t w_stride,
                 const T* bias, const Tile<T>& c);
 

@@ -12,6 +12,24 @@ using varprop::kLanes;
 template <class T>
 constexpr int kParts = kLanes / kWidth<T>;
 
+// Ones in the lanes of a strip that hold columns, zeros in those past the end.
+template <class T>
+inline Vec<Int<T>> inside(int part, int columns) {
+  return iota<Int<T>>() + part * kWidth<T> < splat(static_cast<Int<T>>(columns));
+}
+
+template <class T>
+inline Vec<T> keep(Vec<Int<T>> mask, Vec<T> x) {
+  return bits<Vec<T>>(mask & bits<Vec<Int<T>>>(x));
+}
+
+template <class T>
+inline void add_to(double* lanes, const Vec<T>* sums) {
+  alignas(64) T numbers[kLanes];
+  for (int part = 0; part < kParts<T>; ++part) store(numbers + part * kWidth<T>, sums[part]);
+  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += static_cast<double>(numbers[lane]);
+}
+
 // Of `count` numbers from a vector on, those that it has.
 template <class T>
 constexpr int within(int count) {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels.hpp"
-#include "observe.inl"
+#include "lanes.inl"
 #include "vec.hpp"
 
 namespace {
@@ -96,7 +96,8 @@ void add_products(const Tile<T>& x, const Spread& spread, const Tile<T>& gradien
 template <bool by_columns, class T>
 void normalize(const Tile<T>& x, const Spread& spread, const Tile<T>& to) {
   each_vector(x, [&](int row, int column) {
-    narrow(to.data + row * to.stride + column, normalized<by_columns>(x, spread, row, column));
+    store_rounded(to.data + row * to.stride + column,
+                  normalized<by_columns>(x, spread, row, column));
   });
 }
 
@@ -107,7 +108,7 @@ void backpropagate(const Tile<T>& x, const Spread& spread, double scale, const T
     T* const g = gradient.data + row * gradient.stride + column;
     const Vec<double> left = widened(g) - of(spread.mean) -
                              normalized<by_columns>(x, spread, row, column) * of(spread.along);
-    narrow(g, scale * of(spread.factor) * left);
+    store_rounded(g, scale * of(spread.factor) * left);
   });
 }
 

@@ -3,7 +3,7 @@
 
 #include "elementary.inl"
 #include "kernels.hpp"
-#include "observe.inl"
+#include "lanes.inl"
 #include "vec.hpp"
 
 namespace {

@@ -208,8 +208,8 @@ inline Vec<double> widened(const float* from) {
 #endif
 }
 
-inline void narrow(double* to, Vec<double> value) { store(to, value); }
-inline void narrow(float* to, Vec<double> value) {
+inline void store_rounded(double* to, Vec<double> value) { store(to, value); }
+inline void store_rounded(float* to, Vec<double> value) {
   typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
   const Half half = __builtin_convertvector(value, Half);
   __builtin_memcpy(to, &half, sizeof(half));
