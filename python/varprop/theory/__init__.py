@@ -1,0 +1,27 @@
+"""What random networks do at infinite width, and exactly at finite width: laws, no draws.
+
+It needs SciPy, which the extra ``pip install "varprop[scipy]"`` brings.
+"""
+
+from varprop._extras import require
+
+require("scipy", "scipy")
+
+from varprop.theory._critical import (  # noqa: E402
+    CriticalPoint,
+    NoCriticalPoint,
+    critical,
+)
+from varprop.theory._fixed_points import FixedPoints, fixed_points  # noqa: E402
+from varprop.theory.gaussian import Estimate, expectation, expectation2  # noqa: E402
+
+__all__ = [
+    "CriticalPoint",
+    "Estimate",
+    "FixedPoints",
+    "NoCriticalPoint",
+    "critical",
+    "expectation",
+    "expectation2",
+    "fixed_points",
+]
