@@ -13,15 +13,19 @@ from varprop.theory._critical import (  # noqa: E402
     critical,
 )
 from varprop.theory._fixed_points import FixedPoints, fixed_points  # noqa: E402
+from varprop.theory._propagate import LayerMoments, Propagation, propagate  # noqa: E402
 from varprop.theory.gaussian import Estimate, expectation, expectation2  # noqa: E402
 
 __all__ = [
     "CriticalPoint",
     "Estimate",
     "FixedPoints",
+    "LayerMoments",
     "NoCriticalPoint",
+    "Propagation",
     "critical",
     "expectation",
     "expectation2",
     "fixed_points",
+    "propagate",
 ]

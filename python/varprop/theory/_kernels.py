@@ -40,6 +40,7 @@ class Kernel:
     """
 
     homogeneous = False
+    identity = False
 
     def __init__(
         self, function: ActivationFunction | Elementwise, slope: Callable[..., Any]
@@ -156,6 +157,7 @@ class _TwoSlopes(_Closed):
     def __init__(self, function: ActivationFunction) -> None:
         super().__init__(function, function.derivative)
         self.a = {"linear": 1.0, "relu": 0.0}.get(function.name, function.parameter)
+        self.identity = self.a == 1.0
 
     def _mean(self, v: Array) -> Array:
         return (1.0 - self.a) * np.sqrt(v / (2.0 * math.pi))
