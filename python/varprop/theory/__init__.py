@@ -7,6 +7,7 @@ from varprop._extras import require
 
 require("scipy", "scipy")
 
+from varprop.theory import finite, singular  # noqa: E402
 from varprop.theory._critical import (  # noqa: E402
     CriticalPoint,
     NoCriticalPoint,
@@ -26,6 +27,8 @@ __all__ = [
     "critical",
     "expectation",
     "expectation2",
+    "finite",
     "fixed_points",
     "propagate",
+    "singular",
 ]

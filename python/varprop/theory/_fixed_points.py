@@ -84,7 +84,7 @@ def fixed_points(
     q' = sigma_w^2 E[phi(sqrt(q) z)^2] + sigma_b^2, and for the correlation c of two inputs
     c' = (sigma_w^2 E[phi(u1) phi(u2)] + sigma_b^2) / q (Poole et al. 2016, equations 3 and 5).
     1/xi_q = -log(chi_1 + sigma_w^2 E[phi phi'']), 1/xi_c = -log(sigma_w^2 E[phi'(u1) phi'(u2)]) at
-    the fixed point (Schoenholz et al. 2017, equations 9 and 13). c' is a convex function of c on
+    the fixed point (Schoenholz et al. 2017, section 3). c' is a convex function of c on
     [0, 1] which takes 1 to 1 with slope chi_1: another fixed point is there if chi_1 > 1, and
     only one. Within 1e-7 of the edge it is not told from 1.
 

@@ -149,7 +149,7 @@ class _Closed(Kernel, ABC):
 class _TwoSlopes(_Closed):
     """Slope 1 right of 0 and a left of it: linear, relu, leaky_relu.
 
-    Cho and Saul 2009, equation 6, with a x + (1 - a) relu(x).
+    The arc-cosine kernels of orders 0 and 1 (Cho and Saul 2009), with a x + (1 - a) relu(x).
     """
 
     homogeneous = True
@@ -181,7 +181,7 @@ class _TwoSlopes(_Closed):
 
 
 class _Erf(_Closed):
-    """Williams 1997, equation 11, and its derivatives."""
+    """The arc-sine kernel (Williams 1997) and its derivatives."""
 
     def _mean(self, v: Array) -> Array:
         return np.zeros(v.shape)
