@@ -14,6 +14,7 @@ from varprop.theory._critical import (  # noqa: E402
     critical,
 )
 from varprop.theory._fixed_points import FixedPoints, fixed_points  # noqa: E402
+from varprop.theory._phase_diagram import PhaseDiagram, phase_diagram  # noqa: E402
 from varprop.theory._propagate import LayerMoments, Propagation, propagate  # noqa: E402
 from varprop.theory.gaussian import Estimate, expectation, expectation2  # noqa: E402
 
@@ -23,12 +24,14 @@ __all__ = [
     "FixedPoints",
     "LayerMoments",
     "NoCriticalPoint",
+    "PhaseDiagram",
     "Propagation",
     "critical",
     "expectation",
     "expectation2",
     "finite",
     "fixed_points",
+    "phase_diagram",
     "propagate",
     "singular",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from scipy import optimize
@@ -100,6 +101,20 @@ def fixed_points(
     start = _spec.real("start", start, least=0.0)
     if start == 0.0:
         raise ValueError("start must be greater than 0, got 0.0")
+    return found(phi, sigma_w, sigma_b, start)
+
+
+def found(
+    phi: Kernel,
+    sigma_w: float,
+    sigma_b: float,
+    start: float,
+    solve: Callable[[Kernel, float, float, float], tuple[float, float]] | None = None,
+) -> FixedPoints:
+    """Return the fixed points; `solve` finds correlation and slope below 1, by default quadrature.
+
+    It gets phi, sigma_w^2, sigma_b^2 and q.
+    """
     q = LengthMap(phi, sigma_w, sigma_b).limit(start)
     named = (phi.name, sigma_w, sigma_b)
     if math.isinf(q):
@@ -108,8 +123,12 @@ def fixed_points(
     beside = max(q, LEAST)
     chi_1 = sigma_w**2 * float(phi.slope_square(beside))
     xi_q = scale(sigma_w**2 * float(phi.growth(beside)))
-    c = correlation(phi, sigma_w**2, sigma_b**2, q, chi_1)
-    return FixedPoints(*named, q, chi_1, c, xi_q, _xi_c(phi, sigma_w**2, q, chi_1, c))
+    c, slope = 1.0, chi_1
+    if q > 0.0 and chi_1 > 1.0 + _ONE:
+        c, slope = (solve or correlation)(phi, sigma_w**2, sigma_b**2, q)
+    # Past the edge by less than the fixed point can be told from 1, its slope is 2 - chi_1.
+    xi_c = scale(min(slope, 2.0 - slope) if c == 1.0 else slope)
+    return FixedPoints(*named, q, chi_1, c, xi_q, xi_c)
 
 
 def scale(factor: float) -> float:
@@ -120,21 +139,21 @@ def scale(factor: float) -> float:
     return 1.0 / rate if rate > _ONE else math.inf
 
 
-def _xi_c(phi: Kernel, w: float, q: float, chi_1: float, c: float) -> float:
-    if c == 1.0:
-        # Past the edge by less than the fixed point can be told from 1, its slope is 2 - chi_1.
-        return scale(min(chi_1, 2.0 - chi_1))
-    return scale(w * phi.slope_product((q, q), c, (0.0, 0.0)))
+def correlation(phi: Kernel, w: float, b: float, q: float) -> tuple[float, float]:
+    """Return the fixed point of the correlation and its slope there, chi_1 being more than 1.
 
-
-def correlation(phi: Kernel, w: float, b: float, q: float, chi_1: float) -> float:
-    """Return the stable fixed point of the correlation, sigma_w^2 and sigma_b^2 being w and b."""
-    if q == 0.0 or chi_1 <= 1.0 + _ONE:
-        return 1.0
+    The variances sigma_w^2 and sigma_b^2 are w and b.
+    """
 
     def excess(c: float) -> float:
         return (w * phi.product((q, q), c, (0.0, 0.0)) + b) / q - c
 
+    c = below_one(excess)
+    return c, w * phi.slope_product((q, q), c, (0.0, 0.0))
+
+
+def below_one(excess: Callable[[float], float]) -> float:
+    """Return the zero in [0, 1) of a convex function that is 0 at 1, or 1 if it is too near."""
     if excess(0.0) <= 1e-14:
         return 0.0
     gap = 0.1

@@ -39,6 +39,7 @@ class Kernel:
     are floats, and c is their correlation.
     """
 
+    closed = False  # whether there are closed forms
     homogeneous = False
     identity = False
 
@@ -46,10 +47,10 @@ class Kernel:
         self, function: ActivationFunction | Elementwise, slope: Callable[..., Any]
     ) -> None:
         self.name = _name(function)
-        self._value: Callable[..., Any] = function.value
-        self._slope = slope
+        self.value: Callable[..., Any] = function.value
+        self.slope = slope
         named = isinstance(function, ActivationFunction)
-        self._kinks = _KINKS.get(self.name.partition("(")[0], ()) if named else ()
+        self.kinks = _KINKS.get(self.name.partition("(")[0], ()) if named else ()
         exact = named or getattr(function, "derivative", None) is not None
         self._slope_tolerance = gaussian.TOLERANCE if exact else _DIFFERENCES
 
@@ -65,20 +66,20 @@ class Kernel:
         m: ArrayLike = 0.0,
         tolerance: float = gaussian.TOLERANCE,
     ) -> Array:
-        found = gaussian.expectation(f, v, m, kinks=self._kinks, tolerance=tolerance)
+        found = gaussian.expectation(f, v, m, kinks=self.kinks, tolerance=tolerance)
         return np.asarray(found.value, np.float64)
 
     def mean(self, v: ArrayLike, m: ArrayLike = 0.0) -> Array:
         """Return E phi(u)."""
-        return self._one(self._value, v, m)
+        return self._one(self.value, v, m)
 
     def square(self, v: ArrayLike, m: ArrayLike = 0.0) -> Array:
         """Return E phi(u)^2."""
-        return self._one(lambda u: self._value(u) ** 2, v, m)
+        return self._one(lambda u: self.value(u) ** 2, v, m)
 
     def slope_square(self, v: ArrayLike, m: ArrayLike = 0.0) -> Array:
         """Return E phi'(u)^2."""
-        return self._one(lambda u: self._slope(u) ** 2, v, m, self._slope_tolerance)
+        return self._one(lambda u: self.slope(u) ** 2, v, m, self._slope_tolerance)
 
     def growth(self, v: ArrayLike) -> Array:
         """Return the derivative of E phi(u)^2 by v, for v > 0 and m = 0.
@@ -86,16 +87,16 @@ class Kernel:
         It is E[phi'^2 + phi phi''] = E[u phi(u) phi'(u)] / v, which needs no second derivative.
         """
         tolerance = self._slope_tolerance
-        stretched = self._one(lambda u: u * self._value(u) * self._slope(u), v, tolerance=tolerance)
+        stretched = self._one(lambda u: u * self.value(u) * self.slope(u), v, tolerance=tolerance)
         return stretched / np.asarray(v, np.float64)
 
     def product(self, v: tuple[float, float], c: float, m: tuple[float, float]) -> float:
         """Return E phi(u1) phi(u2)."""
-        return self._two(self._value, v, c, m, gaussian.TOLERANCE)
+        return self._two(self.value, v, c, m, gaussian.TOLERANCE)
 
     def slope_product(self, v: tuple[float, float], c: float, m: tuple[float, float]) -> float:
         """Return E phi'(u1) phi'(u2)."""
-        return self._two(self._slope, v, c, m, self._slope_tolerance)
+        return self._two(self.slope, v, c, m, self._slope_tolerance)
 
     def _two(
         self,
@@ -105,12 +106,14 @@ class Kernel:
         m: tuple[float, float],
         tolerance: float,
     ) -> float:
-        found = gaussian.expectation2(f, f, v, c, m, kinks=self._kinks, tolerance=10 * tolerance)
+        found = gaussian.expectation2(f, f, v, c, m, kinks=self.kinks, tolerance=10 * tolerance)
         return float(found.value)
 
 
 class _Closed(Kernel, ABC):
     """Closed forms for Gaussians of mean 0; others are left to quadrature."""
+
+    closed = True
 
     def mean(self, v: ArrayLike, m: ArrayLike = 0.0) -> Array:
         return super().mean(v, m) if np.any(m) else self._mean(np.asarray(v, np.float64))
@@ -211,7 +214,7 @@ class _Gelu(Kernel):
 
     def __init__(self, function: ActivationFunction) -> None:
         super().__init__(function, self._derivative)
-        self._value = lambda u: u * special.ndtr(u)
+        self.value = lambda u: u * special.ndtr(u)
 
     @staticmethod
     def _derivative(u: Array) -> Array:
