@@ -146,6 +146,23 @@ def test_edge_of_erf_has_a_closed_form(sigma_b):
     assert edge.q == pytest.approx(edge.sigma_w**2 * square + sigma_b**2, rel=1e-12)
 
 
+def test_edges_of_tiny_and_huge_biases():
+    assert theory.critical("tanh", 1e-6).sigma_w == pytest.approx(1.0, abs=1e-4)
+    for name in ("tanh", "erf", "hard_sigmoid"):  # which add at most sigma_w^2
+        edge = theory.critical(name, 1000.0)
+        assert 1e6 < edge.q < 1e6 + edge.sigma_w**2
+    with pytest.raises(theory.NoCriticalPoint):
+        theory.critical(vp.Elementwise(np.ones_like, np.zeros_like), 0.1)
+
+
+def test_a_map_that_is_flat_to_rounding():
+    """hard_tanh is the identity but for 10^-15 of a Gaussian: q rests where that takes 10^-16."""
+    found = theory.fixed_points("hard_tanh", 1.0, 1e-8)
+    lost = found.q - float(kernel("hard_tanh").square(found.q))
+    assert 0.01 < found.q < 0.02
+    assert lost == pytest.approx(1e-16, abs=1e-17)
+
+
 @pytest.mark.parametrize("sigma_b", [0.0, 0.05, 0.3, 1.0])
 @pytest.mark.parametrize("name", activations.NAMES)
 def test_edge_is_a_stable_fixed_point(name, sigma_b):

@@ -12,7 +12,7 @@ from scipy import optimize
 
 from varprop import _spec
 from varprop.theory._kernels import LEAST, Activation, Kernel, kernel
-from varprop.theory._length_map import GRID, LengthMap
+from varprop.theory._length_map import FARTHEST, GRID, LengthMap
 from varprop.theory.gaussian import Array
 
 
@@ -46,7 +46,7 @@ class CriticalPoint:
 def critical(activation: Activation, sigma_b: float = 0.0) -> CriticalPoint:
     """Return the edge of chaos (Schoenholz et al. 2017; Hayou et al. 2019).
 
-    There sigma_w^2 = 1 / E[phi'(sqrt(q) z)^2] at the stable fixed point q. All q up to 10^6 with
+    There sigma_w^2 = 1 / E[phi'(sqrt(q) z)^2] at the stable fixed point q. All q up to 10^14 with
     E[phi^2] / E[phi'^2] + sigma_b^2 = q are looked at, and of those which are stable that which a
     q of 1 goes to is preferred, then the smallest.
 
@@ -95,6 +95,8 @@ def _candidates(phi: Kernel, sigma_b: float) -> list[float]:
     """Return every q that is a fixed point where chi_1 is 1."""
     squares, slopes = _table(phi)
     alive = slopes > 0.0
+    if not alive.any():
+        return []
     q, squares, slopes = GRID[alive], squares[alive], slopes[alive]
     with np.errstate(over="ignore"):
         excess = (squares / slopes + sigma_b**2) / q - 1.0
@@ -109,6 +111,9 @@ def _candidates(phi: Kernel, sigma_b: float) -> list[float]:
         square, slope = float(phi.square(q)), float(phi.slope_square(q))
         return (square / slope + sigma_b**2) / q - 1.0
 
+    while excess[-1] > phi.accuracy and q[-1] < FARTHEST and sigma_b > 0.0:
+        q = np.append(q, 10.0 * q[-1])
+        excess = np.append(excess, at(q[-1]))
     sides = np.where(excess > phi.accuracy, 1, np.where(excess < -phi.accuracy, -1, 0))
     known = np.flatnonzero(sides)
     for i, j in pairwise(known):

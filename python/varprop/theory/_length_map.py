@@ -12,7 +12,7 @@ from varprop.theory._kernels import Kernel
 from varprop.theory.gaussian import Array
 
 GRID = np.logspace(-12, 6, 289)  # of q, where signs are looked for
-_FARTHEST = 1e14
+FARTHEST = 1e14  # beyond the grid, by powers of ten
 _ZERO = 1e-13  # of q'/q - 1: rounding and quadrature
 
 
@@ -67,9 +67,12 @@ class LengthMap:
 
     def _first(self, q: Array, values: Array, sign: float) -> float:
         """Return the first zero of values that begin positive, each at a q ever farther."""
+        last = q[0]  # where they are known to be positive: between, there may be only rounding
         for i in range(1, len(q)):
             if values[i] < -_ZERO:
-                return self._root(q[i - 1], q[i])
+                return self._root(last, q[i])
+            if values[i] > _ZERO:
+                last = q[i]
             # Where it is zero to rounding over a while, q only passes more slowly.
             beside = min(values[i - 1], values[min(i + 1, len(q) - 1)])
             if beside > 100.0 * _ZERO and beside > values[i]:
@@ -79,12 +82,12 @@ class LengthMap:
         if sign < 0.0:
             # With a bias, or where phi(0) is not 0, q cannot fall below what these make.
             least = self.w * float(self.kernel.square(0.0)) + self.b
-            return self._root(0.1 * least, q[-1]) if least > 0.0 else 0.0
-        last = q[-1]
-        while last < _FARTHEST:
-            if self.excess(10.0 * last) < -_ZERO:
-                return self._root(last, 10.0 * last)
-            last *= 10.0
+            return self._root(0.1 * least, last) if least > 0.0 else 0.0
+        farther = q[-1]
+        while farther < FARTHEST:
+            farther *= 10.0
+            if self.excess(farther) < -_ZERO:
+                return self._root(last, farther)
         return math.inf
 
     def _dip(self, one: float, other: float, sign: float) -> float | None:
