@@ -1,6 +1,7 @@
 """varprop tells whether a deep network's signal survives its own random initialization.
 
-The public names; ``varprop.reference`` states the same computations in plain NumPy.
+The public names; ``varprop.reference`` states the same computations in plain NumPy, and
+``varprop.theory`` says what infinitely wide networks do.
 """
 
 from importlib import import_module
@@ -56,7 +57,7 @@ from varprop.network import Network, mlp
 from varprop.run import Run, UnhealthySignal, Verdict
 
 if TYPE_CHECKING:
-    from varprop import activations, initializers, reference
+    from varprop import activations, initializers, reference, theory
 
 __all__ = [
     "STREAM_VERSION",
@@ -109,11 +110,12 @@ __all__ = [
     "rescale",
     "show_config",
     "simulate",
+    "theory",
     "weights",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name == "reference":  # imported when asked for
-        return import_module("varprop.reference")
+    if name in ("reference", "theory"):  # imported when asked for
+        return import_module(f"varprop.{name}")
     raise AttributeError(f"module 'varprop' has no attribute {name!r}")

@@ -1,0 +1,162 @@
+"""Laws of finite widths and of singular values: known numbers, SciPy's laws, simulations."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+import varprop as vp
+from varprop import theory
+from varprop.theory import finite, singular
+
+
+def test_a_linear_layer_of_100():
+    law = finite.linear([7, 100])
+    assert law.mean_log == pytest.approx([-0.010033332], abs=6e-10)
+    assert law.var_log == pytest.approx([0.020201333], abs=6e-10)
+    assert law.mean_square == pytest.approx([1.02], rel=1e-15)
+    assert law.alive == [1.0]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 30, 400])
+def test_a_linear_layer_is_chi_squared(n):
+    law = finite.linear([3, n], sigma_w=1.5)
+    chi = stats.chi2(n, scale=2.25 / n)
+    logarithm = stats.loggamma(n / 2)  # ln of chi-squared / 2
+    assert law.mean_log[0] == pytest.approx(logarithm.mean() + math.log(4.5 / n), rel=1e-9)
+    assert law.var_log[0] == pytest.approx(logarithm.var(), rel=1e-9)
+    assert law.mean[0] == pytest.approx(chi.mean())
+    assert law.mean_square[0] == pytest.approx(chi.moment(2))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 30, 400, 100_000])
+def test_a_relu_layer_is_a_mixture(n):
+    law = finite.relu([3, n])
+    k = np.arange(1, n + 1)
+    share = stats.binom.pmf(k, n, 0.5)
+    alive = 1 - 0.5**n
+    assert law.alive[0] == pytest.approx(alive, rel=1e-15)
+    assert share.sum() == pytest.approx(alive, rel=1e-9)
+    if n <= 400:
+        means = np.array([stats.loggamma(j / 2).mean() for j in k]) + math.log(4 / n)
+        variances = np.array([stats.loggamma(j / 2).var() for j in k])
+        mean = share @ means / alive
+        assert law.mean_log[0] == pytest.approx(mean, rel=1e-9)
+        exact = share @ (variances + (means - mean) ** 2) / alive
+        assert law.var_log[0] == pytest.approx(exact, rel=1e-9)
+    else:  # to first order in 1/n, E ln = -5 / (2n) and Var ln = 5 / n
+        assert law.mean_log[0] * n == pytest.approx(-2.5, rel=1e-3)
+        assert law.var_log[0] * n == pytest.approx(5, rel=1e-3)
+    assert law.mean[0] == pytest.approx(share @ (2 * k / n), rel=1e-9)
+    assert law.mean_square[0] == pytest.approx(share @ (4 * k * (k + 2.0) / n**2), rel=1e-9)
+
+
+def test_layers_multiply():
+    sizes = [9, 5, 8, 3]
+    for law in (finite.linear, finite.relu):
+        whole = law(sizes, 1.3)
+        layers = [law([4, n], 1.3) for n in sizes[1:]]
+        for name in ("mean_log", "var_log"):
+            each = [getattr(layer, name)[0] for layer in layers]
+            np.testing.assert_allclose(getattr(whole, name), np.cumsum(each), rtol=1e-13)
+        for name in ("mean", "mean_square", "alive"):
+            each = [getattr(layer, name)[0] for layer in layers]
+            np.testing.assert_allclose(getattr(whole, name), np.cumprod(each), rtol=1e-13)
+        assert whole.widths == (5, 8, 3)
+    n = np.array([5, 8, 3])
+    np.testing.assert_allclose(finite.linear(sizes).mean_square, np.cumprod(1 + 2 / n))
+
+
+@pytest.mark.parametrize(("activation", "sigma_w"), [("linear", 1.0), ("relu", 2**0.5)])
+def test_simulated_chains(activation, sigma_w):
+    """2000 trials of one input, 20 layers of 20 to 40: five standard errors fail once in 10^6."""
+    sizes = [10, *[20, 40] * 10]
+    widths = pairwise(sizes)
+    law = {"linear": finite.linear, "relu": finite.relu}[activation](sizes, sigma_w)
+    layers = [vp.Dense(n, activation, vp.Normal(sigma_w / m**0.5), None) for m, n in widths]
+    trials = 2000
+    inputs = np.ones((1, 10))
+    run = vp.simulate(vp.Network(10, layers), inputs, trials=trials, seed=11)
+    found = run.activations.per_trial.log10_second_moment * math.log(10)
+    off = np.abs(found.mean(axis=0) - law.mean_log)
+    assert (off < 5 * np.sqrt(law.var_log / trials)).all()
+    fourth = ((found - found.mean(axis=0)) ** 4).mean(axis=0)
+    error = np.sqrt((fourth - law.var_log**2) / trials)
+    assert (np.abs(found.var(axis=0) - law.var_log) < 5 * error).all()
+
+
+def test_relus_that_die():
+    """Layers of 4 units kill one signal in 16 each; five standard errors fail once in 10^5."""
+    law = finite.relu([4] * 21)
+    trials = 4000
+    net = vp.mlp([4] * 21, "relu", "he_normal", None)
+    run = vp.simulate(net, 1, trials=trials, seed=2)
+    alive = (run.activations.per_trial.second_moment > 0).mean(axis=0)
+    assert law.alive[-1] == pytest.approx((15 / 16) ** 20)
+    error = np.sqrt(law.alive * (1 - law.alive) / trials)
+    assert (np.abs(alive - law.alive) < 5 * error).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sigma_w", "message"),
+    [
+        ([4], 1.0, r"^sizes must hold the inputs and at least one layer, got \(4,\)$"),
+        ([4, 0], 1.0, r"^sizes\[1\] must be an integer >= 1, got 0$"),
+        ([4, 4], 0.0, r"^sigma_w must be greater than 0, got 0\.0$"),
+        ([4, 4], -1.0, r"^sigma_w must be a finite number >= 0, got -1\.0$"),
+    ],
+)
+@pytest.mark.parametrize("law", [finite.linear, finite.relu])
+def test_errors(law, sizes, sigma_w, message):
+    with pytest.raises(ValueError, match=message):
+        law(sizes, sigma_w)
+
+
+# --- singular values ----------------------------------------------------------------------------
+
+
+def test_largest_singular_value():
+    squares = [singular.largest(depth) ** 2 for depth in (1, 2, 3)]
+    assert squares == pytest.approx([4, 6.75, 9.48148], abs=4e-6)
+    assert singular.largest(3, gain=2.0) == pytest.approx(8 * singular.largest(3))
+
+
+def test_mean_singular_value():
+    assert singular.moment(1) == pytest.approx(8 / (3 * math.pi), rel=1e-15)
+    assert singular.moment(1) == pytest.approx(0.848826, abs=5e-7)
+    assert singular.moment(1, gain=3**-0.5) == pytest.approx(0.490070, abs=5e-7)
+    quarter = integrate.quad(lambda s: s * math.sqrt(4 - s * s) / math.pi, 0, 2)[0]
+    assert singular.moment(1) == pytest.approx(quarter, rel=1e-7)
+
+
+def test_moments_are_those_of_fuss_and_catalan():
+    assert [singular.moment(1, 2 * m) for m in range(5)] == pytest.approx([1, 1, 2, 5, 14])
+    assert [singular.moment(2, 2 * m) for m in range(5)] == pytest.approx([1, 1, 3, 12, 55])
+    assert singular.moment(7, 4) == pytest.approx(8)  # the mean fourth power grows with the depth
+    # Its roots come to the largest.
+    assert singular.moment(3, 400) ** (1 / 400) == pytest.approx(singular.largest(3), rel=0.03)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_simulated_products(depth):
+    """A mean over n singular values is stiff: some 1/n, bias and deviation, off its limit."""
+    n = 400
+    net = vp.mlp([n] * (depth + 1), weight=vp.Normal(n**-0.5))
+    found = vp.jacobian(net, trials=1, seed=4, dtype="float64").singular_values.ravel()
+    assert found.mean() == pytest.approx(singular.moment(depth), abs=2 / n)
+    top = singular.largest(depth)
+    assert 0.95 * top < found.max() < 1.02 * top
+
+
+def test_singular_errors():
+    with pytest.raises(ValueError, match=r"^power must be more than -1, got -1$"):
+        singular.moment(1, -1)
+    with pytest.raises(ValueError, match=r"^depth must be an integer >= 1, got 0$"):
+        singular.largest(0)
+
+
+def test_the_public_names():
+    for name in theory.__all__:
+        assert getattr(theory, name).__doc__, name
