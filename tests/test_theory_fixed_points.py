@@ -85,7 +85,8 @@ def test_selu():
 )
 def test_where_q_ends(name, sigma_w, sigma_b, start, q):
     found = theory.fixed_points(name, sigma_w, sigma_b, start=start)
-    assert found.q == pytest.approx(q, rel=1e-13)
+    assert found.unbounded == math.isinf(q)
+    assert found.q == pytest.approx(0.0 if math.isinf(q) else q, rel=1e-13)
     if q == 0.0:
         assert found.c == 1.0
         assert found.chi_1 == pytest.approx(
@@ -96,7 +97,7 @@ def test_where_q_ends(name, sigma_w, sigma_b, start, q):
         )
     if math.isinf(q):
         assert np.isnan([found.c, found.xi_q, found.xi_c]).all()
-        assert found.phase != "ordered"
+        assert found.phase == "unbounded"
 
 
 def test_a_point_that_only_one_side_comes_to():

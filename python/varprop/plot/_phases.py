@@ -49,7 +49,7 @@ def draw(found: PhaseDiagram, figure: Figure | None) -> Figure:
         figure.colorbar(mesh, ax=axes)
         _edge(axes, found)
     left.set_ylabel("sigma_b")
-    unbounded = ", grey: q grows without bound" if np.isinf(found.q).any() else ""
+    unbounded = ", grey: q grows without bound" if (found.phase == "unbounded").any() else ""
     edge = f", line: {_EDGE}" if left.collections[1:] else ""
     figure.suptitle(f"{found.activation}{edge}{unbounded}", fontsize="small", parse_math=False)
     return figure

@@ -24,16 +24,20 @@ class FixedPoints:
     activation : str
     sigma_w, sigma_b : float
     q : float
-        Second moment of the pre-activations: a stable fixed point, 0 where signals die out, inf
-        where they grow without bound.
+        Second moment of the pre-activations: the stable positive fixed point, 0 where there is
+        none, as signals die out or grow without bound.
     chi_1 : float
         sigma_w^2 E[phi'(sqrt(q) z)^2], the factor on small differences between two inputs, and on
-        the second moment of gradients, in each layer. At q = inf NaN, unless phi is homogeneous.
+        the second moment of gradients, in each layer. Of signals without bound NaN, unless phi is
+        homogeneous.
     c : float
-        Correlation that two inputs come to: 1 where chi_1 <= 1. NaN at q = inf.
+        Correlation that two inputs come to: 1 where chi_1 <= 1. NaN of signals without bound.
     xi_q, xi_c : float
         Layers in which the distance of q and of the correlation from the fixed point falls by the
-        factor e: inf at the edge, where it falls as a power of the depth; NaN at q = inf.
+        factor e: inf at the edge, where it falls as a power of the depth; NaN of signals without
+        bound.
+    unbounded : bool
+        Whether signals grow without bound.
     """
 
     activation: str
@@ -44,20 +48,19 @@ class FixedPoints:
     c: float
     xi_q: float
     xi_c: float
+    unbounded: bool = False
 
     @property
     def phase(self) -> str:
-        """Say "ordered" where chi_1 < 1, "chaotic" where it is more, else "critical"."""
-        return phase(self.chi_1)
+        """Say "ordered" where chi_1 < 1, "chaotic" where it is more, else "critical".
 
-
-def phase(chi_1: float) -> str:
-    """Return the name of the phase, to the accuracy of quadrature; "unbounded" of NaN."""
-    if math.isnan(chi_1):
-        return "unbounded"
-    if abs(chi_1 - 1.0) <= 1e-9:
-        return "critical"
-    return "ordered" if chi_1 < 1.0 else "chaotic"
+        To the accuracy of quadrature; "unbounded" where signals grow without bound.
+        """
+        if self.unbounded:
+            return "unbounded"
+        if abs(self.chi_1 - 1.0) <= 1e-9:
+            return "critical"
+        return "ordered" if self.chi_1 < 1.0 else "chaotic"
 
 
 def fixed_points(
@@ -119,7 +122,7 @@ def found(
     named = (phi.name, sigma_w, sigma_b)
     if math.isinf(q):
         chi_1 = sigma_w**2 * float(phi.slope_square(1.0)) if phi.homogeneous else math.nan
-        return FixedPoints(*named, q, chi_1, math.nan, math.nan, math.nan)
+        return FixedPoints(*named, 0.0, chi_1, math.nan, math.nan, math.nan, unbounded=True)
     beside = max(q, LEAST)
     chi_1 = sigma_w**2 * float(phi.slope_square(beside))
     xi_q = scale(sigma_w**2 * float(phi.growth(beside)))
