@@ -310,6 +310,8 @@ def test_resolution_is_no_matter_of_the_verdict():
     assert "changes of resolution left out" in str(run)
     for name, signal in (("forward", run.activations), ("backward", run.gradients)):
         logs = signal.per_trial.log10_second_moment
+        if name == "backward":  # the whole gradient of an example
+            logs = logs + np.log10(net.sizes["gradients"])
         steps = [(0, 1), (2, 4), (5, 6)]
         factor = sum(logs[:, last] - logs[:, first] for first, last in steps).mean()
         factor = factor if name == "forward" else -factor
@@ -321,3 +323,21 @@ def test_resolution_is_no_matter_of_the_verdict():
     # Where resolution changes at every step there is nothing else to compare.
     net = vp.Network((8, 8, 3), [vp.AvgPool2d(2), vp.AvgPool2d(2), vp.Flatten()])
     assert vp.simulate(net, 4, trials=2).verdict.details["forward"].layers == 3
+
+
+def test_gradients_of_layers_of_different_widths():
+    """Glorot and Bengio's networks: the normalized initialization keeps both signals."""
+    words = {}
+    for law in ("torch_linear", "glorot_uniform"):
+        net = vp.mlp([64, *[300] * 5, 10], "tanh", law, output_activation="linear")
+        verdict = vp.simulate(net, 100, trials=10, backward=True).verdict
+        words[law] = verdict.forward, verdict.backward
+        logs = verdict.details["backward"].log10_factor
+        # Ten outputs' gradients spread over 300 units, each of which has less.
+        run = vp.simulate(net, 100, trials=10, backward=True)
+        moments = run.gradients.per_trial.log10_second_moment
+        assert logs == pytest.approx((moments[:, 0] - moments[:, -1]).mean() + np.log10(300 / 10))
+    assert words == {
+        "torch_linear": ("vanishing", "vanishing"),
+        "glorot_uniform": ("stable", "stable"),
+    }

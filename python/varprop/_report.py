@@ -229,6 +229,8 @@ def _foot(run: Run) -> list[list[str]]:
     """Return what the columns mean, what left the range, what was too wide: each in phrases."""
     bound = run.verdict.max_factor
     notes = [[f"verdict: on the mean square, where within a factor of {bound:g} is stable"]]
+    if "gradients" in run.observed and len(set(run.network.sizes["gradients"].tolist())) > 1:
+        notes[0].append("of gradients summed over a layer")
     if run.verdict.stages > 1:
         notes[0].append("changes of resolution left out")
     if "gradients" in run.observed:

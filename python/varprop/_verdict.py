@@ -90,7 +90,8 @@ class Verdict:
     """Whether a signal survives the depth going forward, and its gradient coming back.
 
     Decided by the factor by which the second moment changes over the whole depth: of the
-    activations from the first layer to the last, of the gradients from the last to the first. While
+    activations from the first layer to the last, of the gradients of an example from the last to
+    the first. While
     the mean over trials of its logarithm stays within `max_factor`, the direction is stable. Of a
     residual network the layers within branches do not count, but where no two others are. Nor do
     steps between layers of different numbers of positions (strides, pools, flattening), but where
@@ -110,8 +111,8 @@ class Verdict:
 
     Notes
     -----
-    All layers count, the last one too: the gradients of ten outputs are larger, unit by unit, than
-    those of a thousand hidden units that they spread to.
+    Of gradients the sum of squares over the units of a layer counts: unit by unit, those of ten
+    outputs are larger than those of the thousand hidden units that they spread to.
 
     A trial that ends at exactly zero has vanished, one that left the range of the dtype has
     exploded; where it did so going forward, nothing is known of its gradients.
@@ -138,7 +139,8 @@ class Verdict:
         factors = {"forward": np.where(np.isnan(forward), np.inf, forward)}
         if "gradients" in run.observed:
             turned = [stage[::-1] for stage in reversed(stages)]
-            backward = _through(turned, run.gradients.per_trial.log10_second_moment)
+            units = np.log10(run.network.sizes["gradients"])
+            backward = _through(turned, run.gradients.per_trial.log10_second_moment + units)
             factors["backward"] = backward[~np.isnan(backward)]
         layers = 1 + sum(len(stage) - 1 for stage in stages)
         details = {
