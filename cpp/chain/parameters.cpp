@@ -99,7 +99,7 @@ void Backward<T>::look_at_biases(const BackwardPlan<T>& plan, std::int64_t l, st
   }
 }
 
-// The same where there are few columns: they become the rows of the product.
+// The gradient by the weights where there are few columns: they become the rows of the product.
 template <class T>
 void Backward<T>::multiply_narrow_parameters(const BackwardPlan<T>& plan, std::int64_t l,
                                              std::int64_t group) {
