@@ -255,7 +255,7 @@ def check_core(net, model, loss, inputs):
     job = _job.make(net, inputs, seed=OPTIONS["seed"], dtype="float64", backward=True, loss=loss)
     core = job.core(OPTIONS["trial"], 1)
     positions = range(len(net.steps))
-    whole = job.run(core, job.plan(core, 1), activations=positions, gradients=True)["whole"]
+    whole = job.run(core, job.plan(core, 1), activations=positions, parameters=True)["whole"]
     sums = max((np.prod(shape[:-1]) for shape in net.shapes), default=1)
     sums = max(sums, BATCH * max(np.prod(step.output_shape) for step in net.steps))
     tolerance = 8 * np.finfo(float).eps * np.sqrt(sums) * len(net.steps)

@@ -17,7 +17,7 @@ def whole(name: str, *, dtype: str = "float64", threads: int = 1, trial: int = 2
     )
     core = job.core(trial, 1)
     everything = range(len(job.net.steps))
-    return job.run(core, job.plan(core, 1), activations=everything, gradients=True)["whole"]
+    return job.run(core, job.plan(core, 1), activations=everything, parameters=True)["whole"]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

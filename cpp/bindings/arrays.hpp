@@ -57,12 +57,12 @@ class ObservedArrays {
   py::dict dict_;
 };
 
-// The arrays of one Whole: of the activations of some layers, and of the gradients by all
-// parameters.
+// The arrays of one Whole: of the activations of some layers, of the gradients by all
+// pre-activations and by the inputs, and of those by all parameters.
 class WholeArrays {
  public:
   WholeArrays(const Network& network, std::int64_t batch, const std::vector<std::size_t>& layers,
-              bool gradients) {
+              bool gradients, bool parameters) {
     std::vector<py::object> activations(network.layers.size(), py::none());
     view_.activations.resize(network.layers.size());
     for (const std::size_t l : layers) {
@@ -70,7 +70,17 @@ class WholeArrays {
       activations[l] = add(view_.activations[l], batch * shape.positions(), shape.channels);
     }
     dict_["activations"] = activations;
-    if (!gradients) return;
+    if (gradients) {
+      std::vector<py::object> signals;
+      for (const Layer& layer : network.layers) {
+        signals.push_back(add(view_.gradients.emplace_back(), batch * layer.out.positions(),
+                              layer.width()));
+      }
+      dict_["gradients"] = signals;
+      const Shape& in = network.layers.front().in;
+      dict_["input_gradients"] = add(view_.input_gradients, batch * in.positions(), in.channels);
+    }
+    if (!parameters) return;
     std::vector<py::object> weights, biases;
     for (const Layer& layer : network.layers) {
       double*& weight = view_.weight_gradients.emplace_back();

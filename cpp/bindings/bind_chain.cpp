@@ -79,7 +79,7 @@ class Simulation {
              std::int64_t batch, std::optional<py::array> inputs, const Key& input_key,
              double input_rms, std::int64_t first_trial, std::int64_t trials,
              std::optional<CostTuple> cost, const WantedTuple& wanted, int threads,
-             const std::string& dtype)
+             const std::string& dtype, bool implicit)
       : given_(std::move(given)),
         inputs_(std::move(inputs)),
         cost_(std::move(cost)),
@@ -92,7 +92,8 @@ class Simulation {
              .trials = trials,
              .cost = make_cost(cost_),
              .wanted = make_wanted(wanted),
-             .threads = threads},
+             .threads = threads,
+             .implicit = implicit},
         single_(dtype == "float32") {}
 
   // Layers that the way back cannot do without.
@@ -104,33 +105,38 @@ class Simulation {
   }
 
   py::dict run(bool by_trial, int kept, py::object progress, py::object form, py::object apply,
-               const std::vector<std::size_t>& whole_activations, bool whole_gradients) const {
+               const std::vector<std::size_t>& whole_activations, bool whole_gradients,
+               bool whole_parameters) const {
     const std::size_t layers = network_.layers.size();
     const Wanted& wanted = job_.wanted;
     py::dict result;
-    const auto observe = [&](const char* name, std::size_t of, bool correlation, bool slopes) {
-      const ObservedArrays arrays(job_.trials, of, wanted, correlation, slopes);
+    const auto observe = [&](const char* name, std::size_t of, bool correlation, bool slopes,
+                             const Wanted& taken) {
+      const ObservedArrays arrays(job_.trials, of, taken, correlation, slopes);
       result[name] = arrays.dict();
       return arrays.view();
     };
     py::array_t<std::int64_t> out_of_range(static_cast<py::ssize_t>(job_.trials));
     Results results;
     results.out_of_range = out_of_range.mutable_data();
-    results.preactivations = observe("preactivations", layers, wanted.correlation, false);
+    results.preactivations = observe("preactivations", layers, wanted.correlation, false, wanted);
     results.activations =
-        observe("activations", layers, wanted.correlation, wanted.saturation.has_value());
+        observe("activations", layers, wanted.correlation, wanted.saturation.has_value(),
+                wanted);
     if (job_.cost) {
-      results.gradients = observe("gradients", layers, wanted.gradient_correlation, false);
+      results.gradients = observe("gradients", layers, wanted.gradient_correlation, false, wanted);
       const Program program(network_);
       const auto count = [](std::int64_t number) { return static_cast<std::size_t>(number); };
-      results.weight_gradients = observe("weight_gradients", count(program.weights), false, false);
-      results.bias_gradients = observe("bias_gradients", count(program.biases), false, false);
-      results.input_gradients = observe("input_gradients", 1, false, false);
+      results.weight_gradients = observe("weight_gradients", count(program.weights), false, false,
+                                         job_.implicit ? Wanted{} : wanted);
+      results.bias_gradients = observe("bias_gradients", count(program.biases), false, false, wanted);
+      results.input_gradients = observe("input_gradients", 1, false, false, wanted);
     }
     result["out_of_range"] = out_of_range;
-    if (whole_gradients || !whole_activations.empty()) {
+    if (whole_gradients || whole_parameters || !whole_activations.empty()) {
       if (job_.trials != 1) throw std::invalid_argument("whole signals are those of one trial");
-      const WholeArrays whole(network_, job_.batch, whole_activations, whole_gradients);
+      const WholeArrays whole(network_, job_.batch, whole_activations, whole_gradients,
+                              whole_parameters);
       result["whole"] = whole.dict();
       results.whole = whole.view();
     }
@@ -193,16 +199,16 @@ void bind_chain(py::module_& m) {
   py::class_<Simulation>(m, "Simulation")
       .def(py::init<const Layers&, const py::bytes&, std::map<std::size_t, py::array>, std::int64_t,
                     std::optional<py::array>, const Key&, double, std::int64_t, std::int64_t,
-                    std::optional<CostTuple>, const WantedTuple&, int, const std::string&>(),
+                    std::optional<CostTuple>, const WantedTuple&, int, const std::string&, bool>(),
            py::arg("layers"), py::arg("keys"), py::arg("given"), py::arg("batch"),
            py::arg("inputs"), py::arg("input_key"), py::arg("input_rms"), py::arg("first_trial"),
            py::arg("trials"), py::arg("cost"), py::arg("wanted"), py::arg("threads"),
-           py::arg("dtype"))
+           py::arg("dtype"), py::arg("implicit"))
       .def_property_readonly("fewest_kept", &Simulation::fewest_kept)
       .def("memory", &Simulation::memory, py::arg("by_trial"), py::arg("kept"))
       .def("run", &Simulation::run, py::arg("by_trial"), py::arg("kept"), py::arg("progress"),
            py::arg("form"), py::arg("apply"), py::arg("whole_activations"),
-           py::arg("whole_gradients"));
+           py::arg("whole_gradients"), py::arg("whole_parameters"));
 }
 
 }  // namespace varprop

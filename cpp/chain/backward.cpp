@@ -95,9 +95,13 @@ Signal<T> Backward<T>::step(std::int64_t l, const Signal<T>& gradient) {
   if (member.leaving()) return gradient;
   const BackwardPlan<T> plan = make_backward_plan<T>(
       layer, gradient, in, worker_.matrix(l), beside(l - 1), job_.batch, worker_.trial_number());
+  const bool implicit = job_.implicit && layer.has_weight();
+  if (implicit) imply(plan, l);
   T* const out = room.take();
   const std::size_t parity = member.parity();
-  if (layer.has_weight()) {
+  if (implicit) {
+    multiply_implied(plan, l, out);
+  } else if (layer.has_weight()) {
     multiply(plan, l, out);
   } else {
     pass(plan, l, out);
@@ -263,6 +267,9 @@ Signal<T> Backward<T>::look(std::int64_t l, T* gradient, int exponent, int unit,
     worker_.record(to.observed, to.layer, to.layers, taken, exponent + unit);
   }
   const std::int64_t stride = row_stride(to.shape.channels);
+  double* const whole =
+      l < 0 ? worker_.results.whole.input_gradients : Whole::of(worker_.results.whole.gradients, l);
+  if (whole) worker_.copy_rows({gradient, stride, 0, exponent}, to.rows, to.shape.channels, whole);
   if (to.observed.correlation && taken.moments.finite()) {
     const double found = correlation(worker_, gradient, stride, to.shape, std::ldexp(1.0, -unit));
     if (member.first()) {

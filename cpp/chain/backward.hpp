@@ -46,6 +46,9 @@ class Backward {
   Signal<T> cost();
   Signal<T> step(std::int64_t l, const Signal<T>& gradient);
   void multiply(const BackwardPlan<T>&, std::int64_t l, T* out);
+  void imply(const BackwardPlan<T>&, std::int64_t l);
+  void multiply_implied(const BackwardPlan<T>&, std::int64_t l, T* out);
+  void record_implied(const BackwardPlan<T>&, std::int64_t l);
   void back(const BackwardPlan<T>&, std::int64_t l, T* out, std::int64_t block, std::int64_t from,
             std::int64_t to);
   void multiply_parameters(const BackwardPlan<T>&, std::int64_t l, std::int64_t block,

@@ -180,8 +180,9 @@ void Forward<T>::step(std::int64_t l, bool seen) {
   const Layer& layer = worker_.layer(l);
   const Signal<T>& in = activations(l - 1);
   const Signal<T> skip = layer.kind == Layer::Kind::join ? activations(layer.skip) : Signal<T>{};
-  const Plan<T> plan =
+  Plan<T> plan =
       make_plan<T>(layer, in, skip, worker_.matrix(l), job_.batch, worker_.trial_number());
+  if (job_.implicit && layer.has_weight()) imply(l, plan, seen);
   if (layer.normalizes()) read_spread(worker_, layer, plan.in, plan.act_exponent);
   const bool linear = layer.linear(), aside = seen && job_.wanted.correlation && !linear;
   T *y = place(l), *x = y;
@@ -200,7 +201,9 @@ void Forward<T>::step(std::int64_t l, bool seen) {
   preactivations_[at(l + 1)] = {y, stride, 0, plan.exponent};
   look(l, plan, y);
   double* const whole = Whole::of(worker_.results.whole.activations, l);
-  if (whole && !worker_.member.leaving()) copy(l, whole);
+  if (whole && !worker_.member.leaving()) {
+    worker_.copy_rows(activations(l), plan.rows, layer.width(), whole);
+  }
 }
 
 template <class T>
@@ -223,7 +226,7 @@ void Forward<T>::multiply(const Plan<T>& plan, T* y, T* x, bool seen) {
         [&](std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t count) {
           return worker_.left(layer, groups, false, plan.in, row, rows, k, count);
         },
-        groups.depth(), biases, tile, plan.rows, from, to,
+        plan.depth ? plan.depth : groups.depth(), biases, tile, plan.rows, from, to,
         [&](std::int64_t k, std::int64_t rows) {
           return worker_.panel.weights(plan, k, rows, column, tile.columns);
         },
@@ -298,22 +301,6 @@ void Forward<T>::look(std::int64_t l, const Plan<T>& plan, const T* y) {
     to.preactivations.correlation[position] = before;
     to.activations.correlation[position] = after;
   }
-}
-
-// The activations of a layer, to whom wants them whole.
-template <class T>
-void Forward<T>::copy(std::int64_t l, double* to) {
-  const Layer& layer = worker_.layer(l);
-  const Signal<T>& x = activations(l);
-  const std::int64_t rows = job_.batch * layer.out.positions(), width = layer.width();
-  worker_.member.share(divide_up(rows, kChunkRows), [&](std::int64_t chunk) {
-    const std::int64_t row = chunk * kChunkRows;
-    const auto count = static_cast<int>(std::min<std::int64_t>(kChunkRows, rows - row));
-    const Tile<T> tile{const_cast<T*>(x.x) + row * x.stride, x.stride, count,
-                       static_cast<int>(width)};  // only read
-    worker_.copy(tile, x.exponent, to + row * width, width);
-  });
-  worker_.member.end();
 }
 
 template <class T>

@@ -45,6 +45,7 @@ class Forward {
   void inputs();
   void activate(std::int64_t l);
   void step(std::int64_t l, bool seen);
+  void imply(std::int64_t l, Plan<T>&, bool seen);
   void multiply(const Plan<T>&, T* y, T* x, bool seen);
   // True where it was a convolution that is done in its own way.
   bool convolve(const Plan<T>&, T* y, T* x, bool seen);
@@ -54,7 +55,6 @@ class Forward {
             const Tile<T>& y) const;
   void retire(std::int64_t l);
   void look(std::int64_t l, const Plan<T>& plan, const T* y);
-  void copy(std::int64_t l, double* to);
   void record_slopes(std::int64_t l, const Plan<T>& plan, const std::vector<Slopes>& chunks) const;
 
   Worker<T>& worker_;

@@ -55,6 +55,7 @@ struct Job {
   std::optional<Cost> cost;  // none: forward only
   Wanted wanted;
   int threads;
+  bool implicit = false;  // are weights never drawn, but what they do?
   bool by_trial = true;  // may whole trials run side by side? Costs memory, changes no bit.
   int kept = 0;          // layers whose pre-activations are kept for the way back; changes no bit
 };
@@ -73,7 +74,8 @@ struct Observed {
 // Whole signals, for whom their moments are not enough: of a job of one trial, true values by
 // layer; null where they are not asked for.
 struct Whole {
-  std::vector<double*> activations;  // (rows, width)
+  std::vector<double*> activations, gradients;  // (rows, width)
+  double* input_gradients = nullptr;
   std::vector<double*> weight_gradients, bias_gradients;
 
   static double* of(const std::vector<double*>& signals, std::int64_t layer) {

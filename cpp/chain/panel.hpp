@@ -159,7 +159,9 @@ class Panel {
     return {numbers_, stride, numbers_ + width * stride};
   }
 
-  // A block of a product that is never a whole matrix, and patches of an image.
+  // Where the second factor is made, rows of kBlockColumns; a block of a product that is never a
+  // whole matrix; and patches of an image.
+  T* numbers() { return numbers_; }
   T* product() { return product_; }
   T* patches() { return patches_; }
   const T** seen() { return seen_; }

@@ -165,7 +165,8 @@ void Backward<T>::record_parameters(const BackwardPlan<T>& plan, std::int64_t l,
     worker_.record(to, place, of, taken, exponent);
   };
   const auto at = static_cast<std::size_t>(l);
-  if (program_.weight[at] >= 0) {
+  if (program_.weight[at] >= 0 && job_.implicit) record_implied(plan, l);
+  if (program_.weight[at] >= 0 && !job_.implicit) {
     const std::int64_t pieces = blocks * divide_up(layer.fan_in(), kProductRows);
     write(worker_.results.weight_gradients, program_.weight[at], program_.weights,
           shared_.chunks[1][parity].merged(pieces), plan.weight_exponent + plan.weight_unit);

@@ -60,6 +60,7 @@ struct Plan {
   int pre_unit = 0, act_unit = 0;      // moments are taken in units of 2^unit ...
   T pre_scale = 1, act_scale = 1;      // ... that is, of numbers times 2^-unit
   bool underflow = false;              // numbers too small for T, which may not be rescaled
+  std::int64_t depth = 0;              // of the product, where it is not the layer's
   Recipe<T> weight{}, bias{};          // of numbers in the scale of the output
   T weight_scale = 1, bias_scale = 1;  // the same for given numbers
   T factor = 1, skip_factor = 1;       // of a map and of a join, in the scale of the output

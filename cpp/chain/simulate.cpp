@@ -24,6 +24,8 @@ struct Needs {
   std::size_t signals, batch;
   std::vector<std::size_t> kept;  // numbers of each place
   bool powers, slopes, correlation;
+  std::int64_t rows = 0, widest = 0;      // of products with implicit weights
+  std::vector<std::int64_t> multiplied;  // what enters them
 
   Needs(const Job& job, const Program& program)
       : signals(static_cast<std::size_t>((job.cost ? 3 : 2) + program.aside)),
@@ -45,7 +47,11 @@ struct Needs {
           grow(units, divide_up(std::max(count, shape.channels), kLanes) * kLanes);
         }
       }
-      if (job.cost && layer.has_weight()) {
+      if (job.implicit && layer.has_weight()) {
+        rows = std::max(rows, job.batch * layer.out.positions());
+        widest = std::max(widest, layer.width());
+        multiplied.push_back(layer.fan_in());
+      } else if (job.cost && layer.has_weight()) {
         grow(chunks,
              divide_up(layer.width(), kBlockColumns) * divide_up(layer.fan_in(), kProductRows));
       }
@@ -69,8 +75,11 @@ struct Needs {
   std::size_t all_numbers() const {
     return std::accumulate(kept.begin(), kept.end(), signals * numbers);
   }
-  std::size_t bytes(std::size_t of_number) const {
-    return all_numbers() * of_number +
+  template <class T>
+  std::size_t bytes() const {
+    const std::size_t implicit =
+        rows > 0 ? Implicit<T>::bytes(rows, multiplied, widest, !kept.empty()) : 0;
+    return all_numbers() * sizeof(T) + implicit +
            2 * (Chunks::bytes(2 * chunks + blocks, powers) + chunks * slopes * sizeof(Slopes)) +
            ((correlation ? batch + blocks : 0) + 4 * units) * sizeof(double);
   }
@@ -96,6 +105,9 @@ Shared<T> make_shared(const Job& job, const Needs& size) {
     shared.norms.resize(size.batch);
     shared.parts.resize(size.blocks);
   }
+  if (size.rows > 0) {
+    shared.implicit = Implicit<T>(size.rows, size.multiplied, size.widest, job.cost.has_value());
+  }
   for (auto* of_units : {&shared.centre, &shared.factor, &shared.mean, &shared.along}) {
     of_units->resize(size.units);
   }
@@ -107,7 +119,8 @@ Schedule schedule(const Job& job) {
   double largest = 0, all = 0;
   bool by_host = false;  // whose functions the calling thread alone may call
   for (const Layer& layer : job.network.layers) {
-    const double terms = layer.has_weight() ? static_cast<double>(layer.fan_in()) : kPassTerms;
+    double terms = layer.has_weight() ? static_cast<double>(layer.fan_in()) : kPassTerms;
+    if (job.implicit) terms = std::min(terms, static_cast<double>(job.batch) + kPassTerms);
     const double work = terms * static_cast<double>(job.batch * layer.out.positions()) *
                         static_cast<double>(layer.width());
     largest = std::max(largest, work);
@@ -139,9 +152,11 @@ bool run(Worker<T>& worker, const Program& program, std::int64_t trial) {
 template <class T>
 std::int64_t working_memory(const Job& job) {
   const Schedule plan = schedule(job);
-  return static_cast<std::int64_t>(static_cast<std::size_t>(plan.teams()) *
-                                       Needs(job, Program(job.network)).bytes(sizeof(T)) +
-                                   static_cast<std::size_t>(plan.threads) * sizeof(Panel<T>));
+  const Needs size(job, Program(job.network));
+  return static_cast<std::int64_t>(
+      static_cast<std::size_t>(plan.teams()) * size.bytes<T>() +
+      static_cast<std::size_t>(plan.threads) *
+          (sizeof(Panel<T>) + strip_numbers(size.rows) * sizeof(double)));
 }
 
 template <class T>
@@ -157,6 +172,8 @@ void simulate(const Job& job, Host& host, const Results& results) {
   std::vector<Team> teams(static_cast<std::size_t>(plan.threads) + 1);
   const auto panels =
       std::make_unique_for_overwrite<Panel<T>[]>(static_cast<std::size_t>(plan.threads));
+  const std::size_t strip = strip_numbers(size.rows);
+  const Buffer<double> strips(static_cast<std::size_t>(plan.threads) * strip);
 #pragma omp parallel num_threads(plan.threads) if (plan.threads > 1)
   {
 #ifdef _OPENMP
@@ -167,14 +184,14 @@ void simulate(const Job& job, Host& host, const Results& results) {
     const auto own = static_cast<std::size_t>(thread);
     if (plan.alone > 0) {
       Member member(teams[own], control, 0, 1, thread == 0);
-      Worker<T> worker{job, host, results, control, shared[own], panels[own], member};
+      Worker<T> worker{job, host, results, control, shared[own], panels[own], strips.get() + own * strip, member};
 #pragma omp for schedule(dynamic)
       for (std::int64_t trial = 0; trial < plan.alone; ++trial) {
         if (!control.stopped()) run(worker, program, trial);
       }
     }
     Member member(teams.back(), control, thread, threads, thread == 0);
-    Worker<T> worker{job, host, results, control, shared[0], panels[own], member};
+    Worker<T> worker{job, host, results, control, shared[0], panels[own], strips.get() + own * strip, member};
     for (std::int64_t trial = plan.alone; trial < job.trials; ++trial) {
       if (!run(worker, program, trial)) break;
     }

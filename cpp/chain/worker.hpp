@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "chain/buffer.hpp"
+#include "chain/implicit.hpp"
 #include "chain/observer.hpp"
 #include "chain/panel.hpp"
 #include "chain/plan.hpp"
@@ -34,6 +35,7 @@ struct Shared {
   std::vector<double> centre, factor;  // of rows or columns that are normalized ...
   std::vector<double> mean, along;     // ... and of the gradient that comes back to them
   Formed formed;
+  Implicit<T> implicit;
 };
 
 template <class T>
@@ -44,6 +46,7 @@ struct Worker {
   Control& control;
   Shared<T>& shared;
   Panel<T>& panel;
+  double* strip;  // of rows of doubles, where weights are implicit
   Member& member;
   std::int64_t trial = 0;
   const Kernels<T>& kernel = kernels<T>();
@@ -221,6 +224,18 @@ struct Worker {
         to[i * row_step + j * column_step] = std::ldexp(static_cast<double>(from[j]), exponent);
       }
     }
+  }
+
+  // The whole signal, a step of the team.
+  void copy_rows(const Signal<T>& x, std::int64_t rows, std::int64_t width, double* to) {
+    member.share(divide_up(rows, kChunkRows), [&](std::int64_t chunk) {
+      const std::int64_t row = chunk * kChunkRows;
+      const auto count = static_cast<int>(std::min<std::int64_t>(kChunkRows, rows - row));
+      const Tile<T> tile{const_cast<T*>(x.x) + row * x.stride, x.stride, count,
+                         static_cast<int>(width)};  // only read
+      copy(tile, x.exponent, to + row * width, width);
+    });
+    member.end();
   }
 
   void out_of_range(std::int64_t l) const {

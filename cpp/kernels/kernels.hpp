@@ -62,6 +62,13 @@ struct Runs {
   int rows, count, length;
 };
 
+// So many rows of doubles, `stride` apart.
+struct Rows {
+  const double* data;
+  std::ptrdiff_t stride;
+  int count;
+};
+
 // Sums over a tile of d = scale * x - pivot, in kLanes partial sums.
 struct alignas(64) Lanes {
   double sum[kLanes], square[kLanes];
@@ -121,6 +128,9 @@ struct Kernels {
   void (*weigh)(const Runs<T>& runs, std::ptrdiff_t column, const T* w, std::ptrdiff_t w_stride,
                 const T* bias, const Tile<T>& c);
 
+  // `count` numbers to doubles, times a scale; zeros up to the next multiple of kLanes.
+  void (*widen)(const T* from, int count, double scale, double* to);
+
   // x = phi(x), and gradient = gradient * phi'(y).
   void (*activate)(int activation, T parameter, const Tile<T>& x);
   void (*backpropagate)(int activation, T parameter, const Tile<T>& y, const Tile<T>& gradient);
@@ -140,6 +150,9 @@ struct KernelTable {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
+  // c(i, j) += the inner product of rows i of a and j of b, each of `length` numbers, a multiple of
+  // kLanes.
+  void (*inner)(const Rows& a, const Rows& b, int length, double* c, std::ptrdiff_t c_stride);
   // Threefry4x32-20 itself, for known answers: one counter, four words.
   void (*threefry)(const std::uint32_t key[4], const std::uint32_t counter[4],
                    std::uint32_t out[4]);

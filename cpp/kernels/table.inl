@@ -2,6 +2,7 @@
 #include "activations.inl"
 #include "copy.inl"
 #include "dot.inl"
+#include "inner.inl"
 #include "kernels.hpp"
 #include "laws.inl"
 #include "normalize.inl"
@@ -21,6 +22,7 @@ constexpr varprop::Kernels<T> kKernels = {
     .copy = copy<T>,
     .dot = dot<T>,
     .weigh = weigh<T>,
+    .widen = widen<T>,
     .activate = activate<T>,
     .backpropagate = backpropagate<T>,
     .softmax = softmax<T>,
@@ -45,6 +47,7 @@ extern const KernelTable VARPROP_TABLE = {
     .name = VARPROP_NAME,
     .f32 = kKernels<float>,
     .f64 = kKernels<double>,
+    .inner = inner,
     .threefry = threefry_words,
     .to_bfloat16 = to_bfloat16,
     .to_float16 = to_float16,

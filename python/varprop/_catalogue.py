@@ -81,18 +81,20 @@ def threshold(statistics: Iterable[str]) -> float:
 
 
 @lru_cache
-def keys(statistics: tuple[str, ...], signal: str) -> tuple[str, ...]:
+def keys(statistics: tuple[str, ...], signal: str, method: str) -> tuple[str, ...]:
     """Return the keys that a run's Observed of this signal has."""
-    return tuple(key for entry in _entries(statistics, signal) for key in entry.keys)
+    return tuple(key for entry in _entries(statistics, signal, method) for key in entry.keys)
 
 
-def fields(statistics: tuple[str, ...], signal: str) -> tuple[str, ...]:
+def fields(statistics: tuple[str, ...], signal: str, method: str) -> tuple[str, ...]:
     """Return the fields that a run's Statistics of this signal have."""
-    return tuple(field for entry in _entries(statistics, signal) for field in entry.fields)
+    return tuple(field for entry in _entries(statistics, signal, method) for field in entry.fields)
 
 
-def _entries(statistics: tuple[str, ...], signal: str) -> list[Statistic]:
+def _entries(statistics: tuple[str, ...], signal: str, method: str) -> list[Statistic]:
     entries = [STATISTICS[text.partition("(")[0]] for text in statistics]
+    if method == "implicit" and signal == "weight_gradients":
+        return entries[:1]  # the moments alone are had without the matrix
     return [entry for entry in entries if signal in entry.signals]
 
 

@@ -47,7 +47,7 @@ def concat(runs: Iterable[Run]) -> Run:
     for position, run in enumerate(runs):
         if run.network != first.network:
             raise ValueError(f"runs must have one network, that of runs[{position}] is another")
-        for what in ("seed", "dtype", "statistics", "batch", "loss"):
+        for what in ("seed", "dtype", "statistics", "batch", "loss", "method"):
             ours, theirs = getattr(first, what), getattr(run, what)
             if ours != theirs:
                 raise ValueError(
@@ -80,6 +80,7 @@ def concat(runs: Iterable[Run]) -> Run:
         loss=first.loss,
         targets=first.given_targets,
         precision=first.precision if len({run.precision for run in runs}) == 1 else None,
+        method=first.method,
         out_of_range=[event for run in runs for event in run.out_of_range],
     )
 

@@ -52,6 +52,7 @@ class Simulation:
         wanted: tuple[bool, bool, bool, bool, float | None],
         threads: int,
         dtype: str,
+        implicit: bool,
     ) -> None: ...
     @property
     def fewest_kept(self) -> int: ...
@@ -65,6 +66,7 @@ class Simulation:
         apply: Callable[[int, bool, NDArray[np.float64]], None],
         whole_activations: Sequence[int],
         whole_gradients: bool,
+        whole_parameters: bool,
     ) -> dict[str, Any]: ...
 
 class Accumulators:

@@ -123,6 +123,7 @@ def _trial(job: Job, layers: list[Layer], width: int, rows: int) -> float:
         statistics=job.statistics,
         backward=job.loss is not None,
         threads=job.threads,
+        method=job.method,
     )
     core = small.core(0, job.threads)
     plan = small.plan(core, job.threads)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 from zipfile import ZipFile
 
 import numpy as np
@@ -23,6 +23,7 @@ from varprop._catalogue import SIGNALS, keys, resolve
 from varprop._core import __version__
 from varprop._extras import require
 from varprop._histogram import BINS
+from varprop._job import Method
 from varprop._keys import STREAM_VERSION
 from varprop._spec import integer, real, unknown
 from varprop._statistics import Observed
@@ -241,6 +242,9 @@ def _run(record: Any) -> Run:
     if loss is not None:
         _loss.check(network, loss)
     precision = record.get("precision")
+    method = record.get("method", "explicit")
+    if method not in get_args(Method):
+        raise unknown("method", method, get_args(Method))
     inputs = _inputs(record["inputs"], network.input_shape)
     batch = inputs if isinstance(inputs, int) else len(inputs)
     return Run(
@@ -254,7 +258,7 @@ def _run(record: Any) -> Run:
         observed={
             signal: _observed(
                 record[signal],
-                keys(statistics, signal),
+                keys(statistics, signal, method),
                 (trials, len(network.names(signal))),
             )
             for signal in (SIGNALS if loss else SIGNALS[:2])
@@ -262,6 +266,7 @@ def _run(record: Any) -> Run:
         loss=loss,
         targets=_targets(record.get("targets"), network, loss, batch, dtype),
         precision=precision if precision is None else real("precision", precision, least=0),
+        method=method,
         out_of_range=[(layer, trial) for layer, trial in record["out_of_range"]],
     )
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from varprop import _catalogue, _core, _loss, _memory, _spec
+from varprop import _catalogue, _core, _implicit, _loss, _memory, _spec
 from varprop._keys import digests, key
 from varprop._threads import thread_count
 from varprop._weights import dtype_name, in_range, weights
 from varprop.layers import Elementwise
 from varprop.network import Network, root_mean_square
 
+Method = Literal["explicit", "implicit"]
+
+_IMPLICIT = 3 * 2**29  # bytes to stay under, where that can be, without a bound
 _FEW_KEPT = 16  # layers kept below which trials had better not run side by side
 
 
@@ -46,6 +49,7 @@ class Job(NamedTuple):
     targets : array or None
         As the core reads them, where they are not drawn.
     threads : int
+    method : {"explicit", "implicit"}
     """
 
     net: Network
@@ -57,6 +61,7 @@ class Job(NamedTuple):
     loss: str | None
     targets: NDArray[Any] | None
     threads: int
+    method: Method = "explicit"
 
     @property
     def inputs(self) -> int | NDArray[Any]:
@@ -65,13 +70,13 @@ class Job(NamedTuple):
 
     def core(self, first_trial: int, trials: int) -> _core.Simulation:
         """Return the run of some trials, as the core knows it."""
-        net, given = self.net, self.given
+        net, given, implicit = self.net, self.given, self.method == "implicit"
         cost = None
         if self.loss is not None:
             cost = self.loss, key(self.seed, _loss.TENSORS[self.loss]), self.targets
         return _core.Simulation(
             layers=_layers(net),
-            keys=digests(self.seed, net.parameter_names),
+            keys=digests(self.seed, _implicit.names(net) if implicit else net.parameter_names),
             given={
                 position: np.ascontiguousarray(array, dtype=self.dtype)
                 for position, array in net.given.items()
@@ -86,6 +91,7 @@ class Job(NamedTuple):
             wanted=_wanted(self.statistics),
             threads=self.threads,
             dtype=self.dtype,
+            implicit=implicit,
         )
 
     def plan(self, core: _core.Simulation, trials: int, bound: int | None = None) -> Plan:
@@ -97,7 +103,7 @@ class Job(NamedTuple):
             The bound, or the machine, is too small.
         """
         layers, backward = len(self.net.steps), self.loss is not None
-        results = _results_size(self.net, self.statistics, trials, backward)
+        results = _results_size(self, trials)
         most = layers if backward else 0
         fewest = core.fewest_kept if backward else 0
         if bound is None and core.memory(True, most) + results < _memory.SMALL:
@@ -107,6 +113,9 @@ class Job(NamedTuple):
             return Plan(True, most)
         # A tenth is Python's own; without a bound half of the machine is left to others.
         room = (9 * limit // 10 if bound is not None or not backward else limit // 2) - results
+        few = min(most, fewest + math.isqrt(2 * layers))  # no layer is computed more than 3 times
+        if self.method == "implicit" and bound is None:  # layers are soon computed again
+            room = min(room, max(_IMPLICIT, core.memory(False, few)))
         for by_trial in (True, False):
             if core.memory(by_trial, most) <= room:
                 return Plan(by_trial, most)
@@ -119,8 +128,6 @@ class Job(NamedTuple):
         what = f"a run of {self.batch} rows and {trials} trial{'s' * (trials > 1)}"
         needed = 10 * (core.memory(False, fewest) + results) // 9 + 1
         if bound is not None:
-            # From the root of 2 L places, no layer is computed more than three times.
-            few = min(most, fewest + math.isqrt(2 * layers))
             better = _memory.readable(10 * (core.memory(False, few) + results) // 9)
             raise ValueError(
                 f"memory must be at least {needed} bytes for {what}, got {_memory.readable(bound)}"
@@ -131,7 +138,7 @@ class Job(NamedTuple):
 
     def memory(self, core: _core.Simulation, trials: int, plan: Plan) -> int:
         """Return the bytes that a run takes beside the interpreter."""
-        results = _results_size(self.net, self.statistics, trials, self.loss is not None)
+        results = _results_size(self, trials)
         return core.memory(*plan) + results
 
     def run(
@@ -142,16 +149,18 @@ class Job(NamedTuple):
         *,
         activations: Sequence[int] = (),
         gradients: bool = False,
+        parameters: bool = False,
     ) -> dict[str, Any]:
         """Do the work, and return what the core observed.
 
         Under "whole", for a run of one trial, the activations of some layers by position, rows of
-        channels, and the gradients by all weights and biases.
+        channels; the gradients by all pre-activations and by the inputs; and those by all
+        parameters, which implicit weights have not.
         """
         net = self.net
         form, apply = _former(net, self.seed, self.dtype), _applier(net)
         try:
-            return core.run(*plan, report, form, apply, activations, gradients)
+            return core.run(*plan, report, form, apply, activations, gradients, parameters)
         except MemoryError:
             needed = _memory.readable(core.memory(*plan))
             raise MemoryError(f"the system does not give the {needed} that the run needs") from None
@@ -168,6 +177,7 @@ def make(
     loss: str = "gaussian",
     targets: ArrayLike | None = None,
     threads: int | None = None,
+    method: str = "explicit",
 ) -> Job:
     """Return a job, its parts checked against each other.
 
@@ -178,6 +188,10 @@ def make(
     """
     if not isinstance(backward, bool):
         raise TypeError(f"backward must be True or False, got {backward!r}")
+    if method == "implicit":
+        _implicit.check(net)
+    elif method != "explicit":
+        raise _spec.unknown("method", method, get_args(Method))
     if not backward and (loss != "gaussian" or targets is not None):
         raise ValueError("loss and targets need backward=True")
     kind = dtype_name(dtype, ("float32", "float64"))
@@ -187,7 +201,8 @@ def make(
     compared = _loss.check_targets(net, _loss.check(net, loss), targets, batch, kind)
     check_ranges(net, kind)
     cost, workers = loss if backward else None, thread_count(threads)
-    return Job(net, given, batch, seed, kind, statistics, cost, compared, workers)
+    kept = cast(Method, method)
+    return Job(net, given, batch, seed, kind, statistics, cost, compared, workers, kept)
 
 
 def _former(net: Network, seed: int, kind: str) -> Callable[[int, int], tuple[NDArray[Any], float]]:
@@ -290,12 +305,12 @@ def checked_inputs(net: Network, inputs: ArrayLike, kind: str) -> NDArray[Any]:
     return cast
 
 
-def _results_size(net: Network, collected: tuple[str, ...], trials: int, backward: bool) -> int:
+def _results_size(job: Job, trials: int) -> int:
     """Return the bytes of the arrays that a run returns."""
-    signals = _catalogue.SIGNALS if backward else _catalogue.SIGNALS[:2]
+    signals = _catalogue.SIGNALS if job.loss is not None else _catalogue.SIGNALS[:2]
     numbers = sum(
         515 if key == "histogram" else 1
         for signal in signals
-        for key in _catalogue.keys(collected, signal)
+        for key in _catalogue.keys(job.statistics, signal, job.method)
     )
-    return 8 * trials * len(net.steps) * numbers
+    return 8 * trials * len(job.net.steps) * numbers

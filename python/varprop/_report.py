@@ -210,6 +210,7 @@ def _settings(run: Run) -> tuple[list[str], list[str]]:
             f"{run.trials} trial{'s' if run.trials > 1 else ''}{which}",
             f"seed {run.seed}",
             run.dtype,
+            *(["implicit weights"] if run.method == "implicit" else []),
             *([f"loss {run.loss}"] if run.loss else []),
             *(["targets given"] if run.given_targets is not None else []),
         ],

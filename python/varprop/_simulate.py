@@ -37,6 +37,7 @@ def simulate(
     memory: int | str | None = None,
     precision: float = 0.02,
     max_trials: int = 10_000,
+    method: Literal["explicit", "implicit"] = "explicit",
     threads: int | None = None,
     progress: bool | Callable[[float], object] = False,
 ) -> Run:
@@ -81,6 +82,11 @@ def simulate(
         log10_second_moment, of activations and gradients.
     max_trials : int
         With trials="auto": when to stop short of it, with a warning.
+    method : {"explicit", "implicit"}
+        "implicit" draws what random weights do instead of the weights, exact in law, for dense
+        layers of independent normal weights: of n units and a batch of B, B^2 n operations in place
+        of B n^2. There are no weights then, and of their gradients mean and variance alone; with
+        no bound on `memory` it keeps to about 1.5 GiB.
     threads : int, optional
         By default as many as there are cores for this process; changes no bit.
     progress : bool or callable
@@ -135,6 +141,7 @@ def simulate(
         loss=loss,
         targets=targets,
         threads=threads,
+        method=method,
     )
 
     def simulation(first: int, number: int, report: Callable[[float], object] | None) -> Run:
@@ -152,6 +159,7 @@ def simulate(
             loss=job.loss,
             targets=job.targets,
             precision=width if adaptive else None,
+            method=job.method,
             out_of_range=[
                 (net.layer_names[layer], first + int(trial))
                 for trial, layer in enumerate(observed["out_of_range"])

@@ -48,8 +48,9 @@ class Fields:
         The numbers behind the statistics, their powers of two kept apart.
     """
 
-    def __init__(self, observed: Observed) -> None:
+    def __init__(self, observed: Observed, method: str = "explicit") -> None:
         self.observed = observed
+        self._method = method
 
     def __repr__(self) -> str:
         trials, layers = self.observed["mean"].shape
@@ -178,6 +179,13 @@ class Fields:
     def _collected(self, key: str) -> NDArray[Any]:
         if key in self.observed:
             return self.observed[key]
+        if self._method == "implicit" and not any(
+            key in keys and signals != SIGNALS for keys, _, signals in STATISTICS.values()
+        ):
+            raise ValueError(
+                "not known of gradients by implicit weights, which are never formed: "
+                "simulate with method='explicit'"
+            )
         ways = [
             f'statistics=("moments", "{name}")'
             + (f" for {' and '.join(signals)}" if signals != SIGNALS else "")
@@ -208,6 +216,8 @@ class Statistics(Fields):
 
     layer_names : iterable of str
         Names of the layers.
+    method : {"explicit", "implicit"}
+        "implicit" of the gradients by weights that were never formed: moments are all there is.
 
     Attributes
     ----------
@@ -218,10 +228,12 @@ class Statistics(Fields):
         The same statistics of each trial alone: arrays of shape (trials, layers).
     """
 
-    def __init__(self, observed: Observed, layer_names: Iterable[str] = ()) -> None:
-        super().__init__(_pool(observed))
+    def __init__(
+        self, observed: Observed, layer_names: Iterable[str] = (), method: str = "explicit"
+    ) -> None:
+        super().__init__(_pool(observed), method)
         self.layer_names = tuple(layer_names)
-        self.per_trial = Fields(observed)
+        self.per_trial = Fields(observed, method)
 
     def __repr__(self) -> str:
         trials, layers = self.per_trial.observed["mean"].shape

@@ -69,7 +69,7 @@ class Stepper:
             name: weights(shape, law, name=name, **options).astype(np.float64)
             for name, law, shape in tensors(net.steps)
         }
-        whole = self._run(job, range(len(net.steps)), gradients=True)
+        whole = self._run(job, range(len(net.steps)), parameters=True)
         self.gradients = _named_gradients(net, whole)
         activations = whole["activations"]
         self.outputs: Array = activations[-1]
@@ -114,11 +114,11 @@ class Stepper:
         return root_mean_square(self.movement({name: rate * direction})) / rate
 
     def _run(
-        self, job: Job, activations: Iterable[int], *, gradients: bool = False
+        self, job: Job, activations: Iterable[int], *, parameters: bool = False
     ) -> dict[str, Any]:
         core = job.core(self.trial, 1)
         plan = job.plan(core, 1)
-        found = job.run(core, plan, activations=list(activations), gradients=gradients)
+        found = job.run(core, plan, activations=list(activations), parameters=parameters)
         self.step_done()
         return dict(found["whole"])
 

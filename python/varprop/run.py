@@ -55,6 +55,8 @@ class Run:
     precision : float or None
         The width that the 95% interval of each layer's mean ``log10_second_moment`` was to have,
         where trials were added for it.
+    method : {"explicit", "implicit"}
+        Whether weights were drawn, or only what they do.
     out_of_range : list of (str, int)
         Layers and trials where a value left the range of the dtype.
     observed : dict
@@ -86,6 +88,7 @@ class Run:
         loss: str | None = None,
         targets: NDArray[Any] | None = None,
         precision: float | None = None,
+        method: str = "explicit",
         out_of_range: Iterable[tuple[str, int]] = (),
     ) -> None:
         self.network = network
@@ -100,8 +103,12 @@ class Run:
         self.loss = loss
         self.given_targets = targets
         self.precision = precision
+        self.method = method
         self.observed = {
-            signal: {key: observed[signal][key] for key in _catalogue.keys(self.statistics, signal)}
+            signal: {
+                key: observed[signal][key]
+                for key in _catalogue.keys(self.statistics, signal, method)
+            }
             for signal in SIGNALS
             if signal in observed
         }
@@ -158,7 +165,8 @@ class Run:
     def _back(self, signal: str) -> Statistics:
         if signal not in self.observed:
             raise ValueError("not collected: simulate with backward=True")
-        return Statistics(self.observed[signal], self.network.names(signal))
+        method = self.method if signal == "weight_gradients" else "explicit"
+        return Statistics(self.observed[signal], self.network.names(signal), method)
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -218,8 +226,13 @@ class Run:
         Raises
         ------
         ValueError
-            The layer has no weights.
+            The layer has no weights, or they are implicit: ``method="implicit"`` draws none.
         """
+        if self.method == "implicit":
+            raise ValueError(
+                "there are no weights: method='implicit' draws what they do, not themselves; "
+                "simulate with method='explicit'"
+            )
         step = self._step(layer, "weights", self.network.weight_names)
         law, shape = step.layer.parameters(step.input_shape)["weight"]
         return self._draw(f"{step.name}.weight", law, shape, self._trial(trial))
@@ -348,6 +361,7 @@ class Run:
             "loss": self.loss,
             "targets": self.given_targets,
             "precision": self.precision,
+            "method": self.method,
             "out_of_range": [list(event) for event in self.out_of_range],
         }
 
@@ -388,7 +402,7 @@ class Run:
     def _fields(self, signal: str) -> dict[str, NDArray[Any]]:
         """Return the pooled statistics that were collected, by name."""
         collected = getattr(self, signal)
-        names = _catalogue.fields(self.statistics, signal)
+        names = _catalogue.fields(self.statistics, signal, self.method)
         return {name: getattr(collected, name) for name in names}
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -1,0 +1,217 @@
+#include "chain/implicit.hpp"
+
+#include <cmath>
+
+#include "chain/chunk.hpp"
+
+namespace varprop {
+namespace {
+
+constexpr Draw kNormal{.distribution = Draw::Distribution::normal, .std = 1};
+
+// Rows of normals as doubles, kStripColumns apart.
+template <class T>
+void draw_rows(const Kernels<T>& kernel, const Recipe<T>& recipe, std::int64_t row,
+               std::int64_t rows, std::int64_t column, int columns, double* to) {
+  constexpr std::int64_t kStep = 8;
+  alignas(64) T drawn[kStep * kStripColumns];
+  for (std::int64_t i = 0; i < rows; i += kStep) {
+    const std::int64_t count = std::min(kStep, rows - i);
+    kernel.draw(recipe, Rectangle{row + i, count, column, columns, 1}, drawn, kStripColumns, true);
+    for (std::int64_t k = 0; k < count; ++k) {
+      kernel.widen(drawn + k * kStripColumns, columns, 1.0, to + (i + k) * kStripColumns);
+    }
+  }
+}
+
+}  // namespace
+
+// The root takes the place of what enters, and as many rows of normals that of the weights.
+template <class T>
+void Forward<T>::imply(std::int64_t l, Plan<T>& plan, bool seen) {
+  const Layer& layer = plan.layer;
+  Implicit<T>& shared = shared_.implicit;
+  Root& root = shared.roots[job_.cost ? at(program_.weight[at(l)]) : 0];
+  if (seen && !take_root(worker_, plan.in, plan.rows, layer.fan_in(), root)) return;
+  // Without the factor sqrt(fan_in) of sums its numbers are of the size of the signal's.
+  const int spread = exponent_of(std::sqrt(static_cast<double>(layer.fan_in())));
+  if (worker_.member.first()) {
+    plan.depth = std::max<std::int64_t>(1, root.rank());
+    for (std::int64_t i = 0; i < plan.rows; ++i) {
+      T* const to = shared.left.data() + i * plan.depth;
+      for (std::int64_t k = 0; k < plan.depth; ++k) {
+        to[k] = static_cast<T>(std::ldexp(root.row(i)[k], root.exponent() - spread));
+      }
+    }
+  }
+  worker_.member.barrier();
+  plan.depth = std::max<std::int64_t>(1, root.rank());
+  plan.weight = make_recipe<T>(layer.weight.draw, layer.weight.key, worker_.trial_number(),
+                               plan.in.exponent - plan.exponent + spread);
+  plan.in.x = shared.left.data();
+  plan.in.stride = plan.depth;
+}
+
+// What the way back through a layer multiplies: a row of the gradient by what entered is that of
+// `left` times normals, then rows of U.
+template <class T>
+void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
+  const Layer& layer = plan.layer;
+  Member& member = worker_.member;
+  Implicit<T>& shared = shared_.implicit;
+  const auto& kernel = worker_.kernel;
+  Root& root = shared.roots[static_cast<std::size_t>(program_.weight[static_cast<std::size_t>(l)])];
+  Root& gradient = shared.gradient;
+  const std::int64_t rows = plan.rows, rank = root.rank();
+  if (!take_root(worker_, plan.gradient, rows, layer.width(), gradient)) return;
+  member.barrier();
+  const std::int64_t fresh = gradient.rank();
+  const auto normals = make_recipe<T>(kNormal, layer.weight.key, worker_.trial_number());
+
+  const double gradient_scale = std::ldexp(1.0, -gradient.exponent());
+  const auto beside_normals = [&](std::int64_t column, int columns, double* to) {
+    draw_rows(kernel, normals, 0, rank, column, columns, to);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      kernel.widen(plan.gradient.x + i * plan.gradient.stride + column, columns, gradient_scale,
+                   to + (rank + i) * kStripColumns);
+    }
+  };
+  if (!take_products(member, shared.products, worker_.strip, {rank + rows, rank, rank}, layer.width(),
+                     beside_normals)) {
+    return;
+  }
+  if (member.first()) std::copy_n(shared.products.taken.begin(), rows * rank, shared.along.begin());
+  member.barrier();
+
+  const double in_scale = std::ldexp(1.0, -root.exponent());
+  const auto beside_pivots = [&](std::int64_t column, int columns, double* to) {
+    for (std::int64_t k = 0; k < rank; ++k) {
+      kernel.widen(plan.in.x + root.pivot(k) * plan.in.stride + column, columns, in_scale,
+                   to + k * kStripColumns);
+    }
+    draw_rows(kernel, normals, rows, fresh, column, columns, to + rank * kStripColumns);
+  };
+  if (!take_products(member, shared.products, worker_.strip, {rank + fresh, rank, rank}, layer.fan_in(),
+                     beside_pivots)) {
+    return;
+  }
+  if (member.first()) {
+    double* const of_normals = shared.products.taken.data();  // V U^T, (fresh, rank)
+    for (std::int64_t k = 0; k < fresh; ++k) root.divide(of_normals + k * rank);
+    const double scale = std::ldexp(layer.weight.draw.std, plan.gradient.exponent - plan.exponent +
+                                                               gradient.exponent());
+    const std::int64_t depth = std::max<std::int64_t>(1, fresh + rank);
+    std::fill_n(shared.left.begin(), rows * depth, T{0});
+    for (std::int64_t i = 0; i < rows; ++i) {
+      T* const to = shared.left.data() + i * depth;
+      double* const along = shared.along.data() + i * rank;
+      const double* const r = gradient.row(i);
+      for (std::int64_t k = 0; k < fresh; ++k) {
+        to[k] = static_cast<T>(r[k] * scale);
+        for (std::int64_t j = 0; j < rank; ++j) along[j] -= r[k] * of_normals[k * rank + j];
+      }
+      for (std::int64_t j = 0; j < rank; ++j) to[fresh + j] = static_cast<T>(along[j] * scale);
+    }
+    for (std::int64_t k = 0; k < rank; ++k) {
+      for (std::int64_t j = 0; j < k; ++j) {
+        shared.steps[static_cast<std::size_t>(k * rank + j)] =
+            -root.triangle(k)[j] / root.triangle(k)[k];
+      }
+    }
+  }
+  member.barrier();
+}
+
+template <class T>
+void Backward<T>::multiply_implied(const BackwardPlan<T>& plan, std::int64_t l, T* out) {
+  const Layer& layer = plan.layer;
+  const Implicit<T>& shared = shared_.implicit;
+  const Root& root =
+      shared.roots[static_cast<std::size_t>(program_.weight[static_cast<std::size_t>(l)])];
+  const std::int64_t rank = root.rank(), fresh = shared.gradient.rank();
+  const std::int64_t depth = std::max<std::int64_t>(1, fresh + rank);
+  const auto normals = make_recipe<T>(kNormal, layer.weight.key, worker_.trial_number());
+  const Place to = place(l - 1);
+  const std::int64_t stride = row_stride(to.shape.channels);
+  T* const panel = worker_.panel.numbers();
+  double* const strip = worker_.strip;
+
+  // A block of the rows of U, each less its part along those before.
+  const auto solve = [&](std::int64_t column, int columns) {
+    for (std::int64_t k = 0; k < rank; ++k) {
+      const Tile<double> row{strip + k * kBlockColumns, kBlockColumns, 1, columns};
+      worker_.kernel.widen(plan.in.x + root.pivot(k) * plan.in.stride + column, columns,
+                           std::ldexp(1 / root.triangle(k)[k], -root.exponent()), row.data);
+      if (k == 0) continue;
+      kernels<double>().multiply({shared.steps.data() + k * rank, rank, 1}, strip, kBlockColumns,
+                                 static_cast<int>(k), false, nullptr, row);
+    }
+  };
+  const auto factor = [&](std::int64_t k, std::int64_t count, std::int64_t column, int columns) {
+    if (k == 0) solve(column, columns);
+    const std::int64_t drawn = std::clamp<std::int64_t>(fresh - k, 0, count);
+    if (drawn > 0) {
+      worker_.kernel.draw(normals, Rectangle{plan.rows + k, drawn, column, columns, 1}, panel,
+                          kBlockColumns, true);
+    }
+    for (std::int64_t i = drawn; i < count; ++i) {
+      const double* const u = strip + (k + i - fresh) * kBlockColumns;
+      T* const numbers = panel + i * kBlockColumns;
+      for (int j = 0; j < kBlockColumns; ++j) numbers[j] = rank ? static_cast<T>(u[j]) : T{0};
+    }
+    return panel;
+  };
+
+  const std::int64_t blocks_of_biases =
+      layer.has_bias ? divide_up(layer.width(), kBlockColumns) : 0;
+  worker_.member.share(to.blocks + blocks_of_biases, [&](std::int64_t task) {
+    if (task >= to.blocks) return sum_biases(plan, l, task - to.blocks);
+    const std::int64_t column = task * kBlockColumns;
+    const Tile<T> tile = Worker<T>::block_of(out, stride, to.shape.channels, task);
+    worker_.multiply(
+        [&](std::int64_t row, std::int64_t, std::int64_t k, std::int64_t) -> View<T> {
+          return {shared.left.data() + row * depth + k, depth, 1};
+        },
+        depth, nullptr, tile, to.rows, 0, to.chunks,
+        [&](std::int64_t k, std::int64_t count) { return factor(k, count, column, tile.columns); },
+        [&](std::int64_t chunk) {
+          return Chunk(*this, l - 1, plan.exponent, plan.scale, task, chunk);
+        });
+  });
+}
+
+// Of the gradient by the weights, X^T D, the sum is that over the rows' sums, and the sum of squares
+// tr(X X^T D D^T) = |L^T R|^2.
+template <class T>
+void Backward<T>::record_implied(const BackwardPlan<T>& plan, std::int64_t l) {
+  const std::int64_t weight = program_.weight[static_cast<std::size_t>(l)];
+  const Root& x = shared_.implicit.roots[static_cast<std::size_t>(weight)];
+  const Root& gradient = shared_.implicit.gradient;
+  double sum = 0, squares = 0;
+  for (std::int64_t i = 0; i < plan.rows; ++i) {
+    sum += x.sums[static_cast<std::size_t>(i)] * gradient.sums[static_cast<std::size_t>(i)];
+  }
+  for (std::int64_t j = 0; j < x.rank(); ++j) {
+    for (std::int64_t k = 0; k < gradient.rank(); ++k) {
+      double product = 0;
+      for (std::int64_t i = 0; i < plan.rows; ++i) product += x.row(i)[j] * gradient.row(i)[k];
+      squares += product * product;
+    }
+  }
+  const double count =
+      static_cast<double>(plan.layer.fan_in()) * static_cast<double>(plan.layer.width());
+  Taken taken;
+  taken.moments = {count, sum / count, std::max(0.0, squares - sum * (sum / count))};
+  worker_.record(worker_.results.weight_gradients, weight, program_.weights, taken,
+                 plan.in.exponent + x.exponent() + plan.gradient.exponent + gradient.exponent());
+}
+
+#define INSTANTIATE(T)                                                             \
+  template void Forward<T>::imply(std::int64_t, Plan<T>&, bool);                   \
+  template void Backward<T>::imply(const BackwardPlan<T>&, std::int64_t);          \
+  template void Backward<T>::multiply_implied(const BackwardPlan<T>&, std::int64_t, T*); \
+  template void Backward<T>::record_implied(const BackwardPlan<T>&, std::int64_t);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace varprop
