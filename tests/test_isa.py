@@ -40,6 +40,14 @@ for dtype in ("float32", "float64"):
         run = vp.simulate(networks.network(name), 27, trials=2, dtype=dtype, backward=True,
                           statistics=("extremes", *networks.STATISTICS), threads=int(sys.argv[1]))
         digest.update(b"".join(networks.flat(run)))
+    for rows, width in ((1, 1500), (27, 300), (80, 40)):
+        law = "normal(std=0.1)"
+        inside = [vp.LayerNorm(), vp.Dense(width, "tanh", law, law), vp.Dense(width, "linear", law)]
+        ends = [vp.Dense(width, "relu", law), vp.Dense(9, "linear", law)]
+        net = vp.Network(64, [ends[0], vp.Residual(inside), ends[1]])
+        run = vp.simulate(net, rows, trials=2, dtype=dtype, backward=True, method="implicit",
+                          statistics="kurtosis", threads=int(sys.argv[1]))
+        digest.update(b"".join(networks.flat(run)))
 print(vp._core.active_isa(), digest.hexdigest())
 """
 

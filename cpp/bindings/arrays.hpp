@@ -73,8 +73,8 @@ class WholeArrays {
     if (gradients) {
       std::vector<py::object> signals;
       for (const Layer& layer : network.layers) {
-        signals.push_back(add(view_.gradients.emplace_back(), batch * layer.out.positions(),
-                              layer.width()));
+        signals.push_back(
+            add(view_.gradients.emplace_back(), batch * layer.out.positions(), layer.width()));
       }
       dict_["gradients"] = signals;
       const Shape& in = network.layers.front().in;

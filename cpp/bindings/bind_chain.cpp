@@ -121,15 +121,15 @@ class Simulation {
     results.out_of_range = out_of_range.mutable_data();
     results.preactivations = observe("preactivations", layers, wanted.correlation, false, wanted);
     results.activations =
-        observe("activations", layers, wanted.correlation, wanted.saturation.has_value(),
-                wanted);
+        observe("activations", layers, wanted.correlation, wanted.saturation.has_value(), wanted);
     if (job_.cost) {
       results.gradients = observe("gradients", layers, wanted.gradient_correlation, false, wanted);
       const Program program(network_);
       const auto count = [](std::int64_t number) { return static_cast<std::size_t>(number); };
       results.weight_gradients = observe("weight_gradients", count(program.weights), false, false,
                                          job_.implicit ? Wanted{} : wanted);
-      results.bias_gradients = observe("bias_gradients", count(program.biases), false, false, wanted);
+      results.bias_gradients =
+          observe("bias_gradients", count(program.biases), false, false, wanted);
       results.input_gradients = observe("input_gradients", 1, false, false, wanted);
     }
     result["out_of_range"] = out_of_range;

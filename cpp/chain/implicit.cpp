@@ -24,6 +24,56 @@ void draw_rows(const Kernels<T>& kernel, const Recipe<T>& recipe, std::int64_t r
   }
 }
 
+// Some columns of the rows of U, each what is left of a pivot by those before.
+template <class T>
+void write_basis(const Implicit<T>& shared, const Root& root, const Signal<T>& x,
+                 std::int64_t column, int columns, double* to, std::ptrdiff_t stride) {
+  const std::int64_t rank = root.rank();
+  for (std::int64_t k = 0; k < rank; ++k) {
+    const Tile<double> row{to + k * stride, stride, 1, columns};
+    kernels<T>().widen(x.x + root.pivot(k) * x.stride + column, columns,
+                       std::ldexp(1 / root.triangle(k)[k], -root.exponent()), row.data);
+    if (k == 0) continue;
+    kernels<double>().multiply({shared.steps.data() + k * rank, rank, 1}, to, stride,
+                               static_cast<int>(k), false, nullptr, row);
+  }
+}
+
+// Makes them orthonormal once more: by the inverse of the root of their own products.
+template <class T>
+void mend_basis(const Implicit<T>& shared, std::int64_t rank, int columns, double* to,
+                std::ptrdiff_t stride) {
+  for (std::int64_t k = rank; k-- > 0;) {
+    const double* const mend = shared.mends.data() + k * rank;
+    double* const row = to + k * stride;
+    for (std::int64_t j = 0; j < divide_up(columns, kLanes) * kLanes; ++j) row[j] *= mend[k];
+    if (k == 0) continue;
+    kernels<double>().multiply({mend, rank, 1}, to, stride, static_cast<int>(k), false, nullptr,
+                               {row, stride, 1, columns});
+  }
+}
+
+// From products of the rows of U to the inverse of their root.
+void invert_root(const double* products, std::int64_t rank, double* inverse) {
+  std::vector<double> root(products, products + rank * rank);
+  const auto l = [&](std::int64_t i, std::int64_t j) -> double& {
+    return root[static_cast<std::size_t>(i * rank + j)];
+  };
+  std::fill_n(inverse, rank * rank, 0.0);
+  for (std::int64_t i = 0; i < rank; ++i) {
+    for (std::int64_t j = 0; j <= i; ++j) {
+      for (std::int64_t k = 0; k < j; ++k) l(i, j) -= l(i, k) * l(j, k);
+      l(i, j) = i == j ? std::sqrt(l(i, i)) : l(i, j) / l(j, j);
+    }
+    for (std::int64_t j = 0; j < i; ++j) {
+      double sum = 0;
+      for (std::int64_t k = j; k < i; ++k) sum -= l(i, k) * inverse[k * rank + j];
+      inverse[i * rank + j] = sum / l(i, i);
+    }
+    inverse[i * rank + i] = 1 / l(i, i);
+  }
+}
+
 }  // namespace
 
 // The root takes the place of what enters, and as many rows of normals that of the weights.
@@ -68,6 +118,30 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
   const std::int64_t fresh = gradient.rank();
   const auto normals = make_recipe<T>(kNormal, layer.weight.key, worker_.trial_number());
 
+  if (member.first()) {
+    for (std::int64_t k = 0; k < rank; ++k) {
+      for (std::int64_t j = 0; j < k; ++j) {
+        shared.steps[static_cast<std::size_t>(k * rank + j)] =
+            -root.triangle(k)[j] / root.triangle(k)[k];
+      }
+    }
+  }
+  member.barrier();
+  if (root.late()) {
+    const auto basis = [&](std::int64_t column, int columns, double* to) {
+      for (int j = 0; j < columns; j += kBlockColumns) {
+        write_basis(shared, root, plan.in, column + j, std::min(kBlockColumns, columns - j), to + j,
+                    kStripColumns);
+      }
+    };
+    if (!take_products(member, shared.products, worker_.strip, {rank, rank, 0}, layer.fan_in(),
+                       basis)) {
+      return;
+    }
+    if (member.first()) invert_root(shared.products.taken.data(), rank, shared.mends.data());
+    member.barrier();
+  }
+
   const double gradient_scale = std::ldexp(1.0, -gradient.exponent());
   const auto beside_normals = [&](std::int64_t column, int columns, double* to) {
     draw_rows(kernel, normals, 0, rank, column, columns, to);
@@ -76,8 +150,8 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
                    to + (rank + i) * kStripColumns);
     }
   };
-  if (!take_products(member, shared.products, worker_.strip, {rank + rows, rank, rank}, layer.width(),
-                     beside_normals)) {
+  if (!take_products(member, shared.products, worker_.strip, {rank + rows, rank, rank},
+                     layer.width(), beside_normals)) {
     return;
   }
   if (member.first()) std::copy_n(shared.products.taken.begin(), rows * rank, shared.along.begin());
@@ -91,15 +165,15 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
     }
     draw_rows(kernel, normals, rows, fresh, column, columns, to + rank * kStripColumns);
   };
-  if (!take_products(member, shared.products, worker_.strip, {rank + fresh, rank, rank}, layer.fan_in(),
-                     beside_pivots)) {
+  if (!take_products(member, shared.products, worker_.strip, {rank + fresh, rank, rank},
+                     layer.fan_in(), beside_pivots)) {
     return;
   }
   if (member.first()) {
     double* const of_normals = shared.products.taken.data();  // V U^T, (fresh, rank)
     for (std::int64_t k = 0; k < fresh; ++k) root.divide(of_normals + k * rank);
-    const double scale = std::ldexp(layer.weight.draw.std, plan.gradient.exponent - plan.exponent +
-                                                               gradient.exponent());
+    const double scale = std::ldexp(layer.weight.draw.std,
+                                    plan.gradient.exponent - plan.exponent + gradient.exponent());
     const std::int64_t depth = std::max<std::int64_t>(1, fresh + rank);
     std::fill_n(shared.left.begin(), rows * depth, T{0});
     for (std::int64_t i = 0; i < rows; ++i) {
@@ -111,12 +185,6 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
         for (std::int64_t j = 0; j < rank; ++j) along[j] -= r[k] * of_normals[k * rank + j];
       }
       for (std::int64_t j = 0; j < rank; ++j) to[fresh + j] = static_cast<T>(along[j] * scale);
-    }
-    for (std::int64_t k = 0; k < rank; ++k) {
-      for (std::int64_t j = 0; j < k; ++j) {
-        shared.steps[static_cast<std::size_t>(k * rank + j)] =
-            -root.triangle(k)[j] / root.triangle(k)[k];
-      }
     }
   }
   member.barrier();
@@ -136,19 +204,11 @@ void Backward<T>::multiply_implied(const BackwardPlan<T>& plan, std::int64_t l, 
   T* const panel = worker_.panel.numbers();
   double* const strip = worker_.strip;
 
-  // A block of the rows of U, each less its part along those before.
-  const auto solve = [&](std::int64_t column, int columns) {
-    for (std::int64_t k = 0; k < rank; ++k) {
-      const Tile<double> row{strip + k * kBlockColumns, kBlockColumns, 1, columns};
-      worker_.kernel.widen(plan.in.x + root.pivot(k) * plan.in.stride + column, columns,
-                           std::ldexp(1 / root.triangle(k)[k], -root.exponent()), row.data);
-      if (k == 0) continue;
-      kernels<double>().multiply({shared.steps.data() + k * rank, rank, 1}, strip, kBlockColumns,
-                                 static_cast<int>(k), false, nullptr, row);
-    }
-  };
   const auto factor = [&](std::int64_t k, std::int64_t count, std::int64_t column, int columns) {
-    if (k == 0) solve(column, columns);
+    if (k == 0) {
+      write_basis(shared, root, plan.in, column, columns, strip, kBlockColumns);
+      if (root.late()) mend_basis(shared, rank, columns, strip, kBlockColumns);
+    }
     const std::int64_t drawn = std::clamp<std::int64_t>(fresh - k, 0, count);
     if (drawn > 0) {
       worker_.kernel.draw(normals, Rectangle{plan.rows + k, drawn, column, columns, 1}, panel,
@@ -180,8 +240,8 @@ void Backward<T>::multiply_implied(const BackwardPlan<T>& plan, std::int64_t l, 
   });
 }
 
-// Of the gradient by the weights, X^T D, the sum is that over the rows' sums, and the sum of squares
-// tr(X X^T D D^T) = |L^T R|^2.
+// Of the gradient by the weights, X^T D, the sum is that over the rows' sums, and the sum of
+// squares tr(X X^T D D^T) = |L^T R|^2.
 template <class T>
 void Backward<T>::record_implied(const BackwardPlan<T>& plan, std::int64_t l) {
   const std::int64_t weight = program_.weight[static_cast<std::size_t>(l)];
@@ -206,9 +266,9 @@ void Backward<T>::record_implied(const BackwardPlan<T>& plan, std::int64_t l) {
                  plan.in.exponent + x.exponent() + plan.gradient.exponent + gradient.exponent());
 }
 
-#define INSTANTIATE(T)                                                             \
-  template void Forward<T>::imply(std::int64_t, Plan<T>&, bool);                   \
-  template void Backward<T>::imply(const BackwardPlan<T>&, std::int64_t);          \
+#define INSTANTIATE(T)                                                                   \
+  template void Forward<T>::imply(std::int64_t, Plan<T>&, bool);                         \
+  template void Backward<T>::imply(const BackwardPlan<T>&, std::int64_t);                \
   template void Backward<T>::multiply_implied(const BackwardPlan<T>&, std::int64_t, T*); \
   template void Backward<T>::record_implied(const BackwardPlan<T>&, std::int64_t);
 INSTANTIATE(float)

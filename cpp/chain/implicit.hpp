@@ -1,6 +1,6 @@
 // Layers of implicit weights: exact in law for independent normal weights W, of which no number is
-// ever drawn. Forward, given what enters, X = L U (root.hpp), Y = X W = s L Z for standard normals Z;
-// back, given that too, W = s (U^T Z + P V^T), where P leaves out the rows of X and V is new. So
+// ever drawn. Forward, given what enters, X = L U (root.hpp), Y = X W = s L Z for standard normals
+// Z; back, given that too, W = s (U^T Z + P V^T), where P leaves out the rows of X and V is new. So
 //   W D^T = s (U^T Z D^T + P V^T R^T),  D D^T = R R^T,
 // for all rows of the gradient D at once.
 #pragma once
@@ -24,6 +24,7 @@ struct Implicit {
   std::vector<T> left;        // (rows, depth) of a product with normals and with rows of U
   std::vector<double> along;  // D Z^T, (rows, rank)
   std::vector<double> steps;  // of the triangle: its rows over minus their diagonals
+  std::vector<double> mends;  // (rank, rank), of the rows of U where pivots are late
 
   Implicit() = default;
   // For layers of so many inputs and outputs at the most.
@@ -41,6 +42,7 @@ struct Implicit {
     gradient = Root(rows, outputs);
     along.resize(static_cast<std::size_t>(rows * rows));
     steps.resize(along.size());
+    mends.resize(along.size());
   }
 
   static std::size_t bytes(std::int64_t rows, const std::vector<std::int64_t>& inputs,
@@ -48,7 +50,8 @@ struct Implicit {
     const auto square = static_cast<std::size_t>(rows * rows);
     const std::size_t shared = Search::bytes(rows) + Products::bytes((2 * rows + 1) * rows);
     if (!back) return shared + square * sizeof(T) + Root::bytes(rows, rows);
-    std::size_t sum = shared + square * (2 * sizeof(T) + 2 * sizeof(double)) + Root::bytes(rows, outputs);
+    std::size_t sum =
+        shared + square * (2 * sizeof(T) + 3 * sizeof(double)) + Root::bytes(rows, outputs);
     for (const std::int64_t width : inputs) sum += Root::bytes(rows, width);
     return sum;
   }

@@ -15,8 +15,8 @@ namespace varprop {
 // Columns that a member reads at a time.
 inline constexpr int kStripColumns = 256;
 
-// Of rows [0, right) with rows [left, rows), of a pair among the right ones once: the later row with
-// the earlier.
+// Of rows [0, right) with rows [left, rows), of a pair among the right ones once: the later row
+// with the earlier.
 struct Pairs {
   std::int64_t rows, right, left;
 
@@ -51,8 +51,8 @@ struct Products {
   }
 };
 
-// Takes the products of rows that write(column, columns, to) makes, strip after strip: row i at to +
-// i * kStripColumns, padded with zeros to whole lanes. The first member has them, until the next
+// Takes the products of rows that write(column, columns, to) makes, strip after strip: row i at to
+// + i * kStripColumns, padded with zeros to whole lanes. The first member has them, until the next
 // barrier they are its own. False where the team leaves.
 template <class Write>
 bool take_products(Member& member, Products& to, double* strip, const Pairs& pairs,
@@ -70,12 +70,11 @@ bool take_products(Member& member, Products& to, double* strip, const Pairs& pai
       constexpr std::int64_t kStep = 8;
       for (std::int64_t j = 0; j < pairs.right; j += kStep) {
         const std::int64_t i = std::max(pairs.left, j);
-        kernels.inner(
-            {strip + i * kStripColumns, kStripColumns, static_cast<int>(pairs.rows - i)},
-            {strip + j * kStripColumns, kStripColumns,
-             static_cast<int>(std::min(kStep, pairs.right - j))},
-            static_cast<int>(divide_up(wide, kLanes) * kLanes),
-            part_sums + (i - pairs.left) * pairs.right + j, pairs.right);
+        kernels.inner({strip + i * kStripColumns, kStripColumns, static_cast<int>(pairs.rows - i)},
+                      {strip + j * kStripColumns, kStripColumns,
+                       static_cast<int>(std::min(kStep, pairs.right - j))},
+                      static_cast<int>(divide_up(wide, kLanes) * kLanes),
+                      part_sums + (i - pairs.left) * pairs.right + j, pairs.right);
       }
       member.poll();
     }

@@ -56,8 +56,8 @@ struct Job {
   Wanted wanted;
   int threads;
   bool implicit = false;  // are weights never drawn, but what they do?
-  bool by_trial = true;  // may whole trials run side by side? Costs memory, changes no bit.
-  int kept = 0;          // layers whose pre-activations are kept for the way back; changes no bit
+  bool by_trial = true;   // may whole trials run side by side? Costs memory, changes no bit.
+  int kept = 0;           // layers whose pre-activations are kept for the way back; changes no bit
 };
 
 // Arrays of (trials, layers). True moments are mean * 2^exponent, variance * 4^exponent, m3 *

@@ -10,8 +10,8 @@
 namespace varprop {
 namespace {
 
-// How small what is left of a row's square may get before it is computed anew, as it is a difference
-// of larger numbers.
+// How small what is left of a row's square may get before it is computed anew, as it is a
+// difference of larger numbers.
 constexpr double kCancelled = 0x1p-20;
 
 // Times the rounding of a sum, in units of which what is left of a row is zero.
@@ -52,6 +52,7 @@ class Elimination {
   // Later ones, of what is left of the rows, and of that with the pivots.
   void go_on() {
     read();
+    late_ = true;
     const std::int64_t rank = root_.rank();
     for (std::int64_t i = 0; i < open_; ++i) {
       double* const part = search_.part.data() + i * rank;
@@ -133,7 +134,7 @@ class Elimination {
       column[at(i)] = rest(i, pivot) / size;
       root_.row(row(i))[rank] = column[at(i)];
     }
-    root_.take(row(pivot));
+    root_.take(row(pivot), late_);
     close(pivot);
     for (std::int64_t i = 0; i < open_; ++i) {
       if (closed(i)) continue;
@@ -145,6 +146,7 @@ class Elimination {
   Search& search_;
   const double* const products_;
   const std::int64_t open_;
+  bool late_ = false;  // are these not the first products?
   std::vector<double> square_;
 };
 
@@ -165,6 +167,7 @@ void Root::begin(std::int64_t rows, std::int64_t width, int exponent) {
   rows_ = rows;
   most_ = std::min(rows, width);
   rank_ = 0;
+  late_ = false;
   exponent_ = exponent;
   std::fill_n(l_.begin(), rows * most_, 0.0);
 }

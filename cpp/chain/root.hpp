@@ -12,8 +12,8 @@
 namespace varprop {
 
 // X = L U, where the rows of U are orthonormal and as many as rows of X are independent. On the
-// pivots, independent rows in the order in which they were taken, L is a triangle. Rows of zeros have
-// rows of zeros in L, and equal rows equal ones.
+// pivots, independent rows in the order in which they were taken, L is a triangle. Rows of zeros
+// have rows of zeros in L, and equal rows equal ones.
 class Root {
  public:
   // For X of so many rows and columns at the most.
@@ -32,7 +32,13 @@ class Root {
   double* row(std::int64_t i) { return l_.data() + i * most_; }
   // Row k of the triangle.
   const double* triangle(std::int64_t k) const { return row(pivot(k)); }
-  void take(std::int64_t pivot) { pivots_[static_cast<std::size_t>(rank_++)] = pivot; }
+  void take(std::int64_t pivot, bool late) {
+    pivots_[static_cast<std::size_t>(rank_++)] = pivot;
+    late_ = late;
+  }
+  // Do pivots nearly depend on others? Their rows of U, differences of large numbers, are not quite
+  // orthogonal to the others.
+  bool late() const { return late_; }
 
   // From products of a row with the pivots to its products with the rows of U; and from its
   // coefficients of the rows of U to those of the pivots.
@@ -44,6 +50,7 @@ class Root {
  private:
   std::int64_t rows_ = 0, most_ = 0, rank_ = 0;
   int exponent_ = 0;
+  bool late_ = false;
   std::vector<std::int64_t> pivots_;
   std::vector<double> l_;  // (rows, most), zeros from the rank on
 };
@@ -54,11 +61,11 @@ struct Search {
     std::int64_t row;  // of X
     double before;     // its square's part outside of the pivots, when it was last seen
   };
-  std::vector<Row> open;               // rows of X that are neither pivots nor known to depend on them
-  std::vector<std::int64_t> equal;     // to each row of X the first that is equal
-  std::vector<double> squares;         // of the rows of X
-  std::vector<double> coefficients;    // (open, rank), of minus the pivots in an open row
-  std::vector<double> rest, part;      // (open, open) and (open, rank)
+  std::vector<Row> open;            // rows of X that are neither pivots nor known to depend on them
+  std::vector<std::int64_t> equal;  // to each row of X the first that is equal
+  std::vector<double> squares;      // of the rows of X
+  std::vector<double> coefficients;  // (open, rank), of minus the pivots in an open row
+  std::vector<double> rest, part;    // (open, open) and (open, rank)
 
   explicit Search(std::int64_t rows);
   static std::size_t bytes(std::int64_t rows);

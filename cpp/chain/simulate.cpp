@@ -24,7 +24,7 @@ struct Needs {
   std::size_t signals, batch;
   std::vector<std::size_t> kept;  // numbers of each place
   bool powers, slopes, correlation;
-  std::int64_t rows = 0, widest = 0;      // of products with implicit weights
+  std::int64_t rows = 0, widest = 0;     // of products with implicit weights
   std::vector<std::int64_t> multiplied;  // what enters them
 
   Needs(const Job& job, const Program& program)
@@ -184,14 +184,17 @@ void simulate(const Job& job, Host& host, const Results& results) {
     const auto own = static_cast<std::size_t>(thread);
     if (plan.alone > 0) {
       Member member(teams[own], control, 0, 1, thread == 0);
-      Worker<T> worker{job, host, results, control, shared[own], panels[own], strips.get() + own * strip, member};
+      Worker<T> worker{
+          job,   host, results, control, shared[own], panels[own], strips.get() + own * strip,
+          member};
 #pragma omp for schedule(dynamic)
       for (std::int64_t trial = 0; trial < plan.alone; ++trial) {
         if (!control.stopped()) run(worker, program, trial);
       }
     }
     Member member(teams.back(), control, thread, threads, thread == 0);
-    Worker<T> worker{job, host, results, control, shared[0], panels[own], strips.get() + own * strip, member};
+    Worker<T> worker{
+        job, host, results, control, shared[0], panels[own], strips.get() + own * strip, member};
     for (std::int64_t trial = plan.alone; trial < job.trials; ++trial) {
       if (!run(worker, program, trial)) break;
     }

@@ -14,7 +14,7 @@ from varprop._compile import Step
 from varprop._job import Job
 from varprop._layer import Layer
 from varprop._weights import weights
-from varprop.initializers import DeltaOrthogonal, Law, Orthogonal, Scaled
+from varprop.initializers import DeltaOrthogonal, Law, Normal, Orthogonal, Scaled
 from varprop.layers import Activation, Conv2d, Dense, Dropout, Elementwise
 from varprop.network import Network
 
@@ -62,15 +62,16 @@ def estimate(job: Job, trials: int, bound: int | None = None) -> Estimate:
     core = job.core(0, trials)
     plan = job.plan(core, trials, bound)
     size = np.dtype(job.dtype).itemsize
-    work = sum((_work(step, job.batch, size) for step in job.net.steps), start=Work())
+    work = sum((_work(step, job, size) for step in job.net.steps), start=Work())
     seconds = trials * work.seconds(*_rates(job))
     if job.loss is not None and plan.kept < len(job.net.steps):
         seconds *= 4 / 3  # one of three products once more
     return Estimate(seconds, job.memory(core, trials, plan))
 
 
-def _work(step: Step, batch: int, size: int) -> Work:
-    layer, numbers = step.layer, batch * prod(step.output_shape)
+def _work(step: Step, job: Job, size: int) -> Work:
+    layer, batch = step.layer, job.batch
+    numbers = batch * prod(step.output_shape)
     law, shape = layer.parameters(step.input_shape).get("weight", (None, ()))
     others = _LAYER + (_HOST * numbers if isinstance(layer, Elementwise) else 0.0)
     if numbers * size > _LARGE:
@@ -78,11 +79,19 @@ def _work(step: Step, batch: int, size: int) -> Work:
     if law is None:
         return Work(0.0, numbers, numbers if isinstance(layer, Dropout) else 0.0, others)
     *rows, width = shape
+    if job.method == "implicit":
+        return _implied(batch * prod(step.output_shape[:-1]), rows[0], width) + Work(others=others)
     computed = -(-width // _LANES) * _LANES
     if isinstance(layer, Conv2d) and (width <= _NARROW or layer.groups == width):
         computed = width  # lanes go elsewhere
     products = batch * prod(step.output_shape[:-1]) * prod(rows) * computed
     return Work(products + _forming(law, shape), numbers, prod(shape), others)
+
+
+def _implied(rows: int, fan_in: int, width: int) -> Work:
+    """Return the work of a layer of implicit weights, where they are normals: no more than rows."""
+    normals = min(rows, fan_in)
+    return Work(rows * normals * (fan_in + width), rows * width, normals * width)
 
 
 def _forming(law: Law, shape: tuple[int, ...]) -> float:
@@ -102,22 +111,27 @@ def _rates(job: Job) -> tuple[float, float, float]:
 
     With the dtype, statistics and threads of the job, and both ways if it goes both.
     """
-    rows, width, count = 240, 512, 1 << 18
+    implicit = job.method == "implicit"
+    rows, width, count = (24, 1 << 13, 1 << 18) if implicit else (240, 512, 1 << 18)
     draw = _shortest(
         lambda: weights((count, 4), "normal", dtype=job.dtype, threads=job.threads)
     ) / (4 * count)
     passing = _trial(job, [Activation("tanh")] * 4, width, rows) / (4 * rows * width)
-    whole = _trial(job, [Dense(width, "tanh", bias=None)], width, rows)
-    product = whole - passing * rows * width - draw * width * width
+    layer = Dense(width, "tanh", Normal(width**-0.5), bias=None)
+    whole = _trial(job, [layer], width, rows)
+    work = Work(rows * width * width, rows * width, width * width)
+    if implicit:
+        work = _implied(rows, width, width)
+    product = whole - passing * work.passes - draw * work.draws
     least = whole / 3  # were the others measured while the machine was busy
-    return max(product, least) / (rows * width * width), passing, draw
+    return max(product, least) / work.products, passing, draw
 
 
 def _trial(job: Job, layers: list[Layer], width: int, rows: int) -> float:
     """Return the seconds of one trial of a small network, of as many as there are threads."""
     small = _job.make(
         Network(width, layers),
-        np.zeros((rows, width)) + 0.5,
+        np.cos(np.arange(rows * width, dtype=np.float64)).reshape(rows, width),
         seed=0,
         dtype=job.dtype,
         statistics=job.statistics,
