@@ -9,11 +9,13 @@ namespace {
 
 using varprop::Rows;
 
-// From numbers to doubles, times a scale; zeros up to the next multiple of kLanes.
+// From numbers to doubles, times a scale; zeros up to the next multiple of kLanes. What a caller
+// that goes along several rows reads next is fetched meanwhile.
 template <class T>
 void widen(const T* from, int count, double scale, double* to) {
   int k = 0;
   for (; k + kWidth<double> <= count; k += kWidth<double>) {
+    __builtin_prefetch(from + k + count);
     store(to + k, widened(from + k) * splat(scale));
   }
   for (; k < count; ++k) to[k] = static_cast<double>(from[k]) * scale;
