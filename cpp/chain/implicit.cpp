@@ -34,7 +34,7 @@ void write_basis(const Implicit<T>& shared, const Root& root, const Signal<T>& x
     kernels<T>().widen(x.x + root.pivot(k) * x.stride + column, columns,
                        std::ldexp(1 / root.triangle(k)[k], -root.exponent()), row.data);
     if (k == 0) continue;
-    kernels<double>().multiply({shared.steps.data() + k * rank, rank, 1}, to, stride,
+    kernels<double>().multiply({shared.steps.data() + k * padded(rank), rank, 1}, to, stride,
                                static_cast<int>(k), false, nullptr, row);
   }
 }
@@ -44,7 +44,7 @@ template <class T>
 void mend_basis(const Implicit<T>& shared, std::int64_t rank, int columns, double* to,
                 std::ptrdiff_t stride) {
   for (std::int64_t k = rank; k-- > 0;) {
-    const double* const mend = shared.mends.data() + k * rank;
+    const double* const mend = shared.mends.data() + k * padded(rank);
     double* const row = to + k * stride;
     for (std::int64_t j = 0; j < divide_up(columns, kLanes) * kLanes; ++j) row[j] *= mend[k];
     if (k == 0) continue;
@@ -53,24 +53,33 @@ void mend_basis(const Implicit<T>& shared, std::int64_t rank, int columns, doubl
   }
 }
 
-// From products of the rows of U to the inverse of their root.
-void invert_root(const double* products, std::int64_t rank, double* inverse) {
-  std::vector<double> root(products, products + rank * rank);
-  const auto l = [&](std::int64_t i, std::int64_t j) -> double& {
-    return root[static_cast<std::size_t>(i * rank + j)];
-  };
-  std::fill_n(inverse, rank * rank, 0.0);
+// From products of the rows of U, padded, to the inverse of their root.
+void invert_root(double* products, std::int64_t rank, double* inverse) {
+  const std::int64_t stride = padded(rank);
+  std::fill_n(inverse, rank * stride, 0.0);
   for (std::int64_t i = 0; i < rank; ++i) {
-    for (std::int64_t j = 0; j <= i; ++j) {
-      for (std::int64_t k = 0; k < j; ++k) l(i, j) -= l(i, k) * l(j, k);
-      l(i, j) = i == j ? std::sqrt(l(i, i)) : l(i, j) / l(j, j);
-    }
+    double *const l = products + i * stride, *const own = inverse + i * stride;
+    own[i] = 1;
     for (std::int64_t j = 0; j < i; ++j) {
-      double sum = 0;
-      for (std::int64_t k = j; k < i; ++k) sum -= l(i, k) * inverse[k * rank + j];
-      inverse[i * rank + j] = sum / l(i, i);
+      const double* const before = products + j * stride;
+      for (std::int64_t k = 0; k < j; ++k) l[j] -= l[k] * before[k];
+      l[j] /= before[j];
+      l[i] -= l[j] * l[j];
+      for (std::int64_t k = 0; k <= j; ++k) own[k] -= l[j] * inverse[j * stride + k];
     }
-    inverse[i * rank + i] = 1 / l(i, i);
+    l[i] = std::sqrt(l[i]);
+    for (std::int64_t k = 0; k <= i; ++k) own[k] /= l[i];
+  }
+}
+
+// c = c + a b, of so many rows, terms and columns; b and c are padded to whole lanes.
+void add_product(const View<double>& a, const double* b, std::int64_t b_stride, std::int64_t rows,
+                 std::int64_t depth, std::int64_t columns, double* c, std::int64_t c_stride) {
+  for (std::int64_t j = 0; j < columns; j += kBlockColumns) {
+    kernels<double>().multiply(
+        a, b + j, b_stride, static_cast<int>(depth), false, nullptr,
+        {c + j, c_stride, static_cast<int>(rows),
+         static_cast<int>(std::min<std::int64_t>(kBlockColumns, columns - j))});
   }
 }
 
@@ -118,14 +127,7 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
   const std::int64_t fresh = gradient.rank();
   const auto normals = make_recipe<T>(kNormal, layer.weight.key, worker_.trial_number());
 
-  if (member.first()) {
-    for (std::int64_t k = 0; k < rank; ++k) {
-      for (std::int64_t j = 0; j < k; ++j) {
-        shared.steps[static_cast<std::size_t>(k * rank + j)] =
-            -root.triangle(k)[j] / root.triangle(k)[k];
-      }
-    }
-  }
+  if (member.first()) root.write_steps(shared.steps.data());
   member.barrier();
   if (root.late()) {
     const auto basis = [&](std::int64_t column, int columns, double* to) {
@@ -154,7 +156,10 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
                      layer.width(), beside_normals)) {
     return;
   }
-  if (member.first()) std::copy_n(shared.products.taken.begin(), rows * rank, shared.along.begin());
+  const std::int64_t between = padded(rank);
+  if (member.first()) {
+    std::copy_n(shared.products.taken.begin(), rows * between, shared.along.begin());
+  }
   member.barrier();
 
   const double in_scale = std::ldexp(1.0, -root.exponent());
@@ -171,19 +176,18 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
   }
   if (member.first()) {
     double* const of_normals = shared.products.taken.data();  // V U^T, (fresh, rank)
-    for (std::int64_t k = 0; k < fresh; ++k) root.divide(of_normals + k * rank);
+    root.divide(shared.steps.data(), of_normals, fresh, between);
+    for (std::int64_t i = 0; i < fresh * between; ++i) of_normals[i] = -of_normals[i];
+    add_product({gradient.row(0), gradient.stride(), 1}, of_normals, between, rows, fresh, rank,
+                shared.along.data(), between);
     const double scale = std::ldexp(layer.weight.draw.std,
                                     plan.gradient.exponent - plan.exponent + gradient.exponent());
     const std::int64_t depth = std::max<std::int64_t>(1, fresh + rank);
     std::fill_n(shared.left.begin(), rows * depth, T{0});
     for (std::int64_t i = 0; i < rows; ++i) {
       T* const to = shared.left.data() + i * depth;
-      double* const along = shared.along.data() + i * rank;
-      const double* const r = gradient.row(i);
-      for (std::int64_t k = 0; k < fresh; ++k) {
-        to[k] = static_cast<T>(r[k] * scale);
-        for (std::int64_t j = 0; j < rank; ++j) along[j] -= r[k] * of_normals[k * rank + j];
-      }
+      const double* const along = shared.along.data() + i * between;
+      for (std::int64_t k = 0; k < fresh; ++k) to[k] = static_cast<T>(gradient.row(i)[k] * scale);
       for (std::int64_t j = 0; j < rank; ++j) to[fresh + j] = static_cast<T>(along[j] * scale);
     }
   }
@@ -251,12 +255,14 @@ void Backward<T>::record_implied(const BackwardPlan<T>& plan, std::int64_t l) {
   for (std::int64_t i = 0; i < plan.rows; ++i) {
     sum += x.sums[static_cast<std::size_t>(i)] * gradient.sums[static_cast<std::size_t>(i)];
   }
-  for (std::int64_t j = 0; j < x.rank(); ++j) {
-    for (std::int64_t k = 0; k < gradient.rank(); ++k) {
-      double product = 0;
-      for (std::int64_t i = 0; i < plan.rows; ++i) product += x.row(i)[j] * gradient.row(i)[k];
-      squares += product * product;
-    }
+  std::vector<double>& both = shared_.implicit.products.taken;  // L^T R
+  const std::int64_t between = gradient.stride();
+  std::fill_n(both.begin(), x.rank() * between, 0.0);
+  add_product({x.row(0), 1, x.stride()}, gradient.row(0), between, x.rank(), plan.rows,
+              gradient.rank(), both.data(), between);
+  for (std::int64_t i = 0; i < x.rank() * between; ++i) {
+    const double product = both[static_cast<std::size_t>(i)];
+    squares += product * product;
   }
   const double count =
       static_cast<double>(plan.layer.fan_in()) * static_cast<double>(plan.layer.width());

@@ -21,10 +21,10 @@ struct Implicit {
   Root gradient{0, 0};
   Search search{0};
   Products products;
-  std::vector<T> left;        // (rows, depth) of a product with normals and with rows of U
-  std::vector<double> along;  // D Z^T, (rows, rank)
-  std::vector<double> steps;  // of the triangle: its rows over minus their diagonals
-  std::vector<double> mends;  // (rank, rank), of the rows of U where pivots are late
+  std::vector<T> left;  // (rows, depth) of a product with normals and with rows of U
+  // Small matrices, rows padded: D Z^T; the triangle's steps; and what mends the rows of U where
+  // pivots are late.
+  std::vector<double> along, steps, mends;
 
   Implicit() = default;
   // For layers of so many inputs and outputs at the most.
@@ -32,7 +32,7 @@ struct Implicit {
            bool back)
       : search(rows) {
     const std::int64_t widest = *std::max_element(inputs.begin(), inputs.end());
-    products.reserve((2 * rows + 1) * rows);
+    products = Products(2 * rows + 1, rows);
     left.resize(static_cast<std::size_t>(rows * (back ? 2 : 1) * rows));
     if (!back) {
       roots.emplace_back(rows, widest);
@@ -40,16 +40,17 @@ struct Implicit {
     }
     for (const std::int64_t width : inputs) roots.emplace_back(rows, width);
     gradient = Root(rows, outputs);
-    along.resize(static_cast<std::size_t>(rows * rows));
-    steps.resize(along.size());
-    mends.resize(along.size());
+    for (auto* const matrix : {&along, &steps, &mends}) {
+      matrix->resize(static_cast<std::size_t>(rows * padded(rows)));
+    }
   }
 
   static std::size_t bytes(std::int64_t rows, const std::vector<std::int64_t>& inputs,
                            std::int64_t outputs, bool back) {
-    const auto square = static_cast<std::size_t>(rows * rows);
-    const std::size_t shared = Search::bytes(rows) + Products::bytes((2 * rows + 1) * rows);
-    if (!back) return shared + square * sizeof(T) + Root::bytes(rows, rows);
+    const auto square = static_cast<std::size_t>(rows * padded(rows));
+    const std::size_t shared = Search::bytes(rows) + Products::bytes(2 * rows + 1, rows);
+    const std::int64_t widest = *std::max_element(inputs.begin(), inputs.end());
+    if (!back) return shared + square * sizeof(T) + Root::bytes(rows, widest);
     std::size_t sum =
         shared + square * (2 * sizeof(T) + 3 * sizeof(double)) + Root::bytes(rows, outputs);
     for (const std::int64_t width : inputs) sum += Root::bytes(rows, width);

@@ -12,6 +12,9 @@
 
 namespace varprop {
 
+// Numbers between the rows of a small matrix: whole lanes.
+inline std::int64_t padded(std::int64_t columns) { return divide_up(columns, kLanes) * kLanes; }
+
 // Columns that a member reads at a time.
 inline constexpr int kStripColumns = 256;
 
@@ -20,17 +23,18 @@ inline constexpr int kStripColumns = 256;
 struct Pairs {
   std::int64_t rows, right, left;
 
-  std::int64_t products() const { return (rows - left) * right; }
+  std::int64_t stride() const { return padded(right); }
+  std::int64_t numbers() const { return (rows - left) * stride(); }
   // Parts of the columns: enough for many threads, as far as their sums need little memory. A
   // constant of the sizes, as it fixes the order of sums.
   std::int64_t parts(std::int64_t columns) const {
-    return std::clamp(std::min(kNumbers / std::max<std::int64_t>(products(), 1),
+    return std::clamp(std::min(kNumbers / std::max<std::int64_t>(numbers(), 1),
                                divide_up(columns, 4 * kStripColumns)),
                       std::int64_t{1}, kParts);
   }
-  // Of the parts of so many products, or of fewer.
-  static std::int64_t most_numbers(std::int64_t products) {
-    return std::max(products, std::min(kNumbers, kParts * products));
+  // Of the parts of so many numbers, or of fewer.
+  static std::int64_t in_parts(std::int64_t numbers) {
+    return std::max(numbers, std::min(kNumbers, kParts * numbers));
   }
 
  private:
@@ -39,15 +43,16 @@ struct Pairs {
 
 // Where a team sums.
 struct Products {
-  std::vector<double> parts, taken;  // product (i, j) is at (i - left) * right + j
+  std::vector<double> parts, taken;  // product (i, j) is at (i - left) * stride + j
 
-  // For so many products at the most.
-  void reserve(std::int64_t count) {
-    parts.resize(static_cast<std::size_t>(Pairs::most_numbers(count)));
-    taken.resize(static_cast<std::size_t>(count));
-  }
-  static std::size_t bytes(std::int64_t count) {
-    return static_cast<std::size_t>(count + Pairs::most_numbers(count)) * sizeof(double);
+  Products() = default;
+  // Of so many rows with so many at the most.
+  Products(std::int64_t left, std::int64_t right)
+      : parts(static_cast<std::size_t>(Pairs::in_parts(left * padded(right)))),
+        taken(static_cast<std::size_t>(left * padded(right))) {}
+  static std::size_t bytes(std::int64_t left, std::int64_t right) {
+    const std::int64_t numbers = left * padded(right);
+    return static_cast<std::size_t>(numbers + Pairs::in_parts(numbers)) * sizeof(double);
   }
 };
 
@@ -57,7 +62,7 @@ struct Products {
 template <class Write>
 bool take_products(Member& member, Products& to, double* strip, const Pairs& pairs,
                    std::int64_t columns, Write write) {
-  const std::int64_t parts = pairs.parts(columns), count = pairs.products();
+  const std::int64_t parts = pairs.parts(columns), count = pairs.numbers();
   const std::int64_t strips = divide_up(columns, kStripColumns);
   const auto& kernels = kernel_table();
   member.share(parts, [&](std::int64_t part) {
@@ -74,7 +79,7 @@ bool take_products(Member& member, Products& to, double* strip, const Pairs& pai
                       {strip + j * kStripColumns, kStripColumns,
                        static_cast<int>(std::min(kStep, pairs.right - j))},
                       static_cast<int>(divide_up(wide, kLanes) * kLanes),
-                      part_sums + (i - pairs.left) * pairs.right + j, pairs.right);
+                      part_sums + (i - pairs.left) * pairs.stride() + j, pairs.stride());
       }
       member.poll();
     }

@@ -17,6 +17,9 @@ constexpr double kCancelled = 0x1p-20;
 // Times the rounding of a sum, in units of which what is left of a row is zero.
 constexpr double kRounding = 16 * 0x1p-53;
 
+// Pivots whose effect on the rest is counted in one product.
+constexpr std::int64_t kTogether = 32;
+
 class Elimination {
  public:
   Elimination(Root& root, Search& search, const Products& products)
@@ -24,24 +27,28 @@ class Elimination {
         search_(search),
         products_(products.taken.data()),
         open_(static_cast<std::int64_t>(search.open.size())),
-        square_(static_cast<std::size_t>(open_)) {}
-
-  // The first products, of the rows of X themselves and of ones.
-  void begin() {
-    read();
+        stride_(padded(open_)),
+        square_(static_cast<std::size_t>(open_)) {
     for (std::int64_t i = 0; i < open_; ++i) {
-      root_.sums[at(row(i))] = products_[open_ * open_ + i];
-      search_.squares[at(row(i))] = square_[at(i)];
+      for (std::int64_t j = 0; j <= i; ++j) {
+        search_.rest[at(j * stride_ + i)] = rest(i)[j] = products_[i * stride_ + j];
+      }
+      diagonal(i) = square_[at(i)] = rest(i)[i];
     }
   }
 
-  // Leaves out rows that are equal to others; same(i, j) looks at the numbers.
+  // After the first products, of the rows of X themselves and of ones. Leaves out rows that are
+  // equal to others; same(i, j) looks at the numbers.
   template <class Same>
-  void leave_equal(Same same) {
+  void begin(Same same) {
     for (std::int64_t i = 0; i < open_; ++i) {
+      root_.sums[at(row(i))] = products_[open_ * stride_ + i];
+      search_.squares[at(row(i))] = square_[at(i)];
+    }
+    for (std::int64_t i = 0; i < open_; ++i) {
+      const double square = square_[at(i)];
       for (std::int64_t j = 0; j < i && !closed(i); ++j) {
-        const double square = square_[at(i)];
-        if (closed(j) || square_[at(j)] != square || rest(i, j) != square) continue;
+        if (closed(j) || square_[at(j)] != square || rest(i)[j] != square) continue;
         if (!same(row(i), row(j))) continue;
         search_.equal[at(row(i))] = row(j);
         close(i);
@@ -49,24 +56,28 @@ class Elimination {
     }
   }
 
-  // Later ones, of what is left of the rows, and of that with the pivots.
+  // After later ones, of what is left of the rows, and of that with the pivots.
   void go_on() {
-    read();
     late_ = true;
-    const std::int64_t rank = root_.rank();
+    const std::int64_t rank = root_.rank(), between = padded(rank);
+    double* const parts = search_.factor.data();
+    std::fill_n(parts, open_ * between, 0.0);
     for (std::int64_t i = 0; i < open_; ++i) {
-      double* const part = search_.part.data() + i * rank;
-      double* const l = root_.row(row(i));
-      for (std::int64_t k = 0; k < rank; ++k) part[k] = products_[(open_ + k) * open_ + i];
-      if (negligible(i)) continue;
-      root_.divide(part);
-      for (std::int64_t k = 0; k < rank; ++k) l[k] += part[k];
-      for (std::int64_t j = 0; j <= i; ++j) {
-        const double* const other = search_.part.data() + j * rank;
-        double& rest = this->rest(i, j);
-        for (std::int64_t k = 0; k < rank; ++k) rest -= part[k] * other[k];
+      for (std::int64_t k = 0; k < rank && !negligible(i); ++k) {
+        parts[i * between + k] = products_[(open_ + k) * stride_ + i];
       }
     }
+    root_.write_steps(search_.steps.data());
+    root_.divide(search_.steps.data(), parts, open_, between);
+    for (std::int64_t i = 0; i < open_; ++i) {
+      double* const l = root_.row(row(i));
+      for (std::int64_t k = 0; k < rank; ++k) {
+        const double part = parts[i * between + k];
+        l[k] += part;
+        diagonal(i) -= part * part;
+      }
+    }
+    subtract(rank);
   }
 
   // Takes pivots as long as what is left of a row is known well, and leaves the other rows open.
@@ -76,11 +87,12 @@ class Elimination {
       if (negligible(i) || square_[at(i)] > open[at(i)].before / 4) close(i);
       open[at(i)].before = square_[at(i)];
     }
+    counted_ = root_.rank();
     while (root_.rank() < root_.most()) {
       std::int64_t best = -1;
       for (std::int64_t i = 0; i < open_; ++i) {
-        if (closed(i) || rest(i, i) <= kCancelled * square_[at(i)]) continue;
-        if (best < 0 || rest(i, i) > rest(best, best)) best = i;
+        if (closed(i) || diagonal(i) <= kCancelled * square_[at(i)]) continue;
+        if (best < 0 || diagonal(i) > diagonal(best)) best = i;
       }
       if (best < 0) break;
       take(best);
@@ -92,7 +104,7 @@ class Elimination {
     for (const Search::Row& one : open) {
       for (std::int64_t k = 0; k < rank; ++k) to[k] = -root_.row(one.row)[k];
       root_.combine(to);
-      to += rank;
+      to += padded(rank);
     }
   }
 
@@ -101,24 +113,16 @@ class Elimination {
   std::int64_t row(std::int64_t i) const { return search_.open[at(i)].row; }
   bool closed(std::int64_t i) const { return row(i) < 0; }
   void close(std::int64_t i) { search_.open[at(i)].row = -1; }
-  double& rest(std::int64_t i, std::int64_t j) {
-    return search_.rest[at(std::max(i, j) * open_ + std::min(i, j))];
-  }
-
-  void read() {
-    for (std::int64_t i = 0; i < open_; ++i) {
-      for (std::int64_t j = 0; j <= i; ++j) rest(i, j) = products_[i * open_ + j];
-      square_[at(i)] = rest(i, i);
-    }
-  }
+  double* rest(std::int64_t i) { return search_.rest.data() + i * stride_; }
+  double& diagonal(std::int64_t i) { return search_.diagonal[at(i)]; }
 
   // Is what is left of a row the rounding of its parts?
   bool negligible(std::int64_t i) const {
     if (closed(i) || square_[at(i)] == 0) return true;
     const std::int64_t rank = root_.rank();
-    if (rank == 0) return false;
+    if (!late_) return false;
     double size = search_.squares[at(row(i))];
-    const double* const c = search_.coefficients.data() + i * rank;
+    const double* const c = search_.coefficients.data() + i * padded(rank);
     for (std::int64_t k = 0; k < rank; ++k) {
       size += c[k] * c[k] * search_.squares[at(root_.pivot(k))];
     }
@@ -126,27 +130,50 @@ class Elimination {
   }
 
   void take(std::int64_t pivot) {
-    const double size = std::sqrt(rest(pivot, pivot));
-    std::vector<double> column(at(open_));
+    const double size = std::sqrt(diagonal(pivot));
     const std::int64_t rank = root_.rank();
+    const double* const own = root_.row(row(pivot));
     for (std::int64_t i = 0; i < open_; ++i) {
       if (closed(i)) continue;
-      column[at(i)] = rest(i, pivot) / size;
-      root_.row(row(i))[rank] = column[at(i)];
+      double* const l = root_.row(row(i));
+      double left = i == pivot ? diagonal(i) : rest(pivot)[i];
+      for (std::int64_t k = counted_; k < rank && i != pivot; ++k) left -= l[k] * own[k];
+      l[rank] = left / size;
+      diagonal(i) -= l[rank] * l[rank];
     }
     root_.take(row(pivot), late_);
     close(pivot);
+    if (root_.rank() - counted_ < kTogether) return;
     for (std::int64_t i = 0; i < open_; ++i) {
-      if (closed(i)) continue;
-      for (std::int64_t j = 0; j <= i; ++j) rest(i, j) -= column[at(i)] * column[at(j)];
+      double* const to = search_.factor.data() + i * padded(kTogether);
+      std::fill_n(to, kTogether, 0.0);
+      if (!closed(i)) std::copy_n(root_.row(row(i)) + counted_, kTogether, to);
+    }
+    subtract(kTogether);
+    counted_ = root_.rank();
+  }
+
+  // Takes the square of the factor, of so many columns, from the rest.
+  void subtract(std::int64_t columns) {
+    double *const factor = search_.factor.data(), *const turned = search_.turned.data();
+    const std::int64_t between = padded(columns);
+    for (std::int64_t k = 0; k < columns; ++k) {
+      for (std::int64_t i = 0; i < open_; ++i) turned[k * stride_ + i] = -factor[i * between + k];
+    }
+    for (std::int64_t j = 0; j < open_; j += kBlockColumns) {
+      kernels<double>().multiply(
+          {factor, between, 1}, turned + j, stride_, static_cast<int>(columns), false, nullptr,
+          {search_.rest.data() + j, stride_, static_cast<int>(open_),
+           static_cast<int>(std::min<std::int64_t>(kBlockColumns, open_ - j))});
     }
   }
 
   Root& root_;
   Search& search_;
   const double* const products_;
-  const std::int64_t open_;
-  bool late_ = false;  // are these not the first products?
+  const std::int64_t open_, stride_;
+  std::int64_t counted_ = 0;  // pivots whose effect on the rest is counted
+  bool late_ = false;         // are these not the first products?
   std::vector<double> square_;
 };
 
@@ -155,12 +182,11 @@ class Elimination {
 Root::Root(std::int64_t rows, std::int64_t width)
     : sums(static_cast<std::size_t>(rows)),
       pivots_(static_cast<std::size_t>(std::min(rows, width))),
-      l_(sums.size() * pivots_.size()) {}
+      l_(static_cast<std::size_t>(rows * padded(std::min(rows, width)))) {}
 
 std::size_t Root::bytes(std::int64_t rows, std::int64_t width) {
-  const auto count = static_cast<std::size_t>(rows);
-  const auto columns = static_cast<std::size_t>(std::min(rows, width));
-  return (count * (columns + 1) + columns) * sizeof(double);
+  const std::int64_t most = std::min(rows, width);
+  return static_cast<std::size_t>(rows * (padded(most) + 1) + most) * sizeof(double);
 }
 
 void Root::begin(std::int64_t rows, std::int64_t width, int exponent) {
@@ -169,14 +195,29 @@ void Root::begin(std::int64_t rows, std::int64_t width, int exponent) {
   rank_ = 0;
   late_ = false;
   exponent_ = exponent;
-  std::fill_n(l_.begin(), rows * most_, 0.0);
+  std::fill_n(l_.begin(), rows * stride(), 0.0);
 }
 
-void Root::divide(double* row) const {
-  for (std::int64_t k = 0; k < rank_; ++k) {
+void Root::write_steps(double* steps) const {
+  for (std::int64_t k = 0; k < rank_; ++k, steps += padded(rank_)) {
     const double* const l = triangle(k);
-    for (std::int64_t j = 0; j < k; ++j) row[k] -= row[j] * l[j];
-    row[k] /= l[k];
+    std::fill_n(steps, padded(rank_), 0.0);
+    for (std::int64_t j = 0; j < k; ++j) steps[j] = -l[j] / l[k];
+  }
+}
+
+void Root::divide(const double* steps, double* rows, std::int64_t count,
+                  std::int64_t between) const {
+  constexpr std::int64_t kRows = 16;  // in the first-level cache, mostly
+  for (std::int64_t i = 0; i < count; i += kRows) {
+    const auto few = static_cast<int>(std::min(kRows, count - i));
+    double* const to = rows + i * between;
+    for (std::int64_t k = 0; k < rank_; ++k) {
+      const double diagonal = triangle(k)[k];
+      for (int n = 0; n < few; ++n) to[n * between + k] /= diagonal;
+      kernel_table().inner({to, between, few}, {steps + k * padded(rank_), padded(rank_), 1},
+                           static_cast<int>(padded(k)), to + k, between);
+    }
   }
 }
 
@@ -193,12 +234,19 @@ Search::Search(std::int64_t rows) {
   open.reserve(count);
   equal.resize(count);
   squares.resize(count);
-  for (auto* const square : {&coefficients, &rest, &part}) square->resize(count * count);
+  diagonal.resize(count);
+  const std::int64_t square = rows * std::max<std::int64_t>(padded(rows), kTogether);
+  for (auto* const matrix : {&coefficients, &rest, &factor, &turned, &steps}) {
+    matrix->resize(static_cast<std::size_t>(square));
+  }
+  turned.resize(static_cast<std::size_t>(std::max(rows, kTogether) * padded(rows)));
 }
 
 std::size_t Search::bytes(std::int64_t rows) {
   const auto count = static_cast<std::size_t>(rows);
-  return count * (3 * count + 1) * sizeof(double) + count * (sizeof(Row) + sizeof(std::int64_t));
+  const std::int64_t square = rows * std::max<std::int64_t>(padded(rows), kTogether);
+  return (5 * static_cast<std::size_t>(square) + 2 * count) * sizeof(double) +
+         count * (sizeof(Row) + sizeof(std::int64_t));
 }
 
 template <class T>
@@ -236,7 +284,7 @@ bool take_root(Worker<T>& worker, const Signal<T>& x, std::int64_t rows, std::in
       for (int j = 0; j < columns; j += kBlockColumns) {
         const Tile<double> rest{to + j, kStripColumns, static_cast<int>(open),
                                 std::min(kBlockColumns, columns - j)};
-        kernels<double>().multiply({search.coefficients.data(), rank, 1},
+        kernels<double>().multiply({search.coefficients.data(), padded(rank), 1},
                                    to + open * kStripColumns + j, kStripColumns,
                                    static_cast<int>(rank), false, nullptr, rest);
       }
@@ -246,8 +294,7 @@ bool take_root(Worker<T>& worker, const Signal<T>& x, std::int64_t rows, std::in
     if (member.first()) {
       Elimination elimination(root, search, shared.products);
       if (first) {
-        elimination.begin();
-        elimination.leave_equal([&](std::int64_t i, std::int64_t j) {
+        elimination.begin([&](std::int64_t i, std::int64_t j) {
           return std::equal(x.x + i * x.stride, x.x + i * x.stride + width, x.x + j * x.stride);
         });
       } else {
@@ -262,7 +309,7 @@ bool take_root(Worker<T>& worker, const Signal<T>& x, std::int64_t rows, std::in
     for (std::int64_t i = 0; i < rows; ++i) {
       const std::int64_t j = search.equal[static_cast<std::size_t>(i)];
       if (i == j) continue;
-      std::copy_n(root.row(j), root.most(), root.row(i));
+      std::copy_n(root.row(j), root.stride(), root.row(i));
     }
   }
   return true;

@@ -28,8 +28,9 @@ class Root {
   std::int64_t most() const { return most_; }  // columns that there may be
   int exponent() const { return exponent_; }
   std::int64_t pivot(std::int64_t k) const { return pivots_[static_cast<std::size_t>(k)]; }
-  const double* row(std::int64_t i) const { return l_.data() + i * most_; }
-  double* row(std::int64_t i) { return l_.data() + i * most_; }
+  std::int64_t stride() const { return padded(most_); }
+  const double* row(std::int64_t i) const { return l_.data() + i * stride(); }
+  double* row(std::int64_t i) { return l_.data() + i * stride(); }
   // Row k of the triangle.
   const double* triangle(std::int64_t k) const { return row(pivot(k)); }
   void take(std::int64_t pivot, bool late) {
@@ -40,9 +41,13 @@ class Root {
   // orthogonal to the others.
   bool late() const { return late_; }
 
-  // From products of a row with the pivots to its products with the rows of U; and from its
-  // coefficients of the rows of U to those of the pivots.
-  void divide(double* row) const;
+  // Rows from products with the pivots to products with the rows of U, in place. They are `between`
+  // numbers apart, padded to whole lanes. `steps`: as write_steps made them.
+  void divide(const double* steps, double* rows, std::int64_t count, std::int64_t between) const;
+  // Of the triangle: rows of `rank` numbers, padded, each over minus its diagonal, which is left
+  // out.
+  void write_steps(double* steps) const;
+  // A row from coefficients of the rows of U to those of the pivots.
   void combine(double* row) const;
 
   std::vector<double> sums;  // of the rows of X
@@ -55,7 +60,7 @@ class Root {
   std::vector<double> l_;  // (rows, most), zeros from the rank on
 };
 
-// What it takes to find roots; all sizes are those of the largest X.
+// What it takes to find roots, of matrices of so many rows at the most.
 struct Search {
   struct Row {
     std::int64_t row;  // of X
@@ -64,8 +69,11 @@ struct Search {
   std::vector<Row> open;            // rows of X that are neither pivots nor known to depend on them
   std::vector<std::int64_t> equal;  // to each row of X the first that is equal
   std::vector<double> squares;      // of the rows of X
-  std::vector<double> coefficients;  // (open, rank), of minus the pivots in an open row
-  std::vector<double> rest, part;    // (open, open) and (open, rank)
+  std::vector<double> diagonal;     // of `rest`
+  // Small matrices, rows padded: minus the pivots' coefficients in the open rows; the products of
+  // what is left of these; a factor of what is subtracted from them, and its transpose; and the
+  // triangle's steps.
+  std::vector<double> coefficients, rest, factor, turned, steps;
 
   explicit Search(std::int64_t rows);
   static std::size_t bytes(std::int64_t rows);
