@@ -122,11 +122,11 @@ def gain_table(
     Examples
     --------
     >>> print(gain_table(["relu", "tanh", "gelu"]))  # doctest: +NORMALIZE_WHITESPACE
-                       PyTorch         unit variance          critical
-    activation    gain   var  grad   gain   var  grad    gain    var  grad
-    relu         1.414  0.0    0.0  1.414  0.0    0.0   1.414   0.0    0.0
-    tanh         1.667  0.0    8.1  1.593  0.0    7.1   1.000  -2.3   -2.3
-    gelu             -     -     -  1.534  0.0*   3.0       -      -     -
+                     PyTorch          unit variance          critical
+    activation    gain  var  grad    gain   var  grad    gain   var  grad
+    relu         1.414  0.0   0.0   1.414  0.0    0.0   1.414   0.0   0.0
+    tanh         1.667  0.1   8.3   1.593  0.0    7.1   1.000  -2.3  -2.1
+    gelu             -    -     -   1.534  0.0*   3.0       -     -     -
     <BLANKLINE>
     gain: weights of variance gain^2 / fan_in; -: there is none
     var, grad: log10 of the factor that 100 layers put on the pre-activations'
@@ -138,6 +138,8 @@ def gain_table(
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(f"names must be a list of activations, got {given!r}")
     chosen = [activations.resolve(name, f"names[{i}]") for i, name in enumerate(given)]
+    if not chosen:
+        raise ValueError("names must name an activation, got none")
     depth = _spec.integer("depth", depth, least=1)
     rows = tuple(_row(phi, sigma_b, depth) for phi in chosen)
     return GainTable(rows, float(sigma_b), depth)

@@ -164,16 +164,19 @@ def _travelled(found: Run | Propagation) -> dict[str, float]:
     squares = found.activations.log10_second_moment
     units = np.log10(found.network.sizes["gradients"])
     gradients = found.gradients.log10_second_moment + units
-    return {
-        "forward": float(squares[-1] - squares[0]),
-        "backward": float(gradients[0] - gradients[-1]),
-    }
+    with np.errstate(invalid="ignore"):  # of what is exactly zero
+        return {
+            "forward": float(squares[-1] - squares[0]),
+            "backward": float(gradients[0] - gradients[-1]),
+        }
 
 
 def _power(logarithm: float) -> str:
     """Write ten to this power as a factor."""
     if math.isnan(logarithm):
-        return "out of range"
+        return "unknown"
+    if math.isinf(logarithm):
+        return "exactly zero" if logarithm < 0.0 else "out of range"
     return f"x {10**logarithm:.3g}" if abs(logarithm) < 3.0 else f"x 10^{logarithm:.1f}"
 
 
