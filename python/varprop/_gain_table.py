@@ -137,7 +137,7 @@ def gain_table(
     given = activations.NAMES if names is None else names
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(f"names must be a list of activations, got {given!r}")
-    chosen = [activations.resolve(name, f"names[{i}]") for i, name in enumerate(given)]
+    chosen = [activations.resolve(name) for name in given]
     if not chosen:
         raise ValueError("names must name an activation, got none")
     depth = _spec.integer("depth", depth, least=1)
