@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-_MARGIN = 0.8  # of the bound on logarithms that a prediction may use
+_MARGIN = 0.9  # of the bound on logarithms that a prediction may use
 _SURE = 0.5  # ... if that is by a law of a name, which then is good enough
 _FARTHEST = 30.0  # decimal logarithm of a gain
 _NAMED = {"lecun_normal": 1.0, "he_normal": math.sqrt(2.0)}  # gains

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class GainEffect:
     gain : float
     log10_variance : float
         Decimal logarithm of the second moment of the pre-activations after so many layers, where
-        they begin with 1; infinite where they leave the range of floats.
+        they begin with 1.
     log10_gradient : float
         Decimal logarithm of the factor on the second moment of gradients, as many layers back.
     unstable : bool
@@ -71,7 +72,8 @@ class GainTable:
         return f"<GainTable of {len(self.rows)} activations>"
 
     def __str__(self) -> str:
-        names = Column("", "activation", [row.activation for row in self.rows])
+        named = [re.sub(r"\w+=", "", row.activation) for row in self.rows]  # leaky_relu(0.2)
+        names = Column("", "activation", named)
         columns = [
             *_columns("PyTorch", [row.torch for row in self.rows]),
             *_columns("unit variance", [row.unit_variance for row in self.rows]),
@@ -170,19 +172,12 @@ def _effect(phi: Kernel, gain: float, sigma_b: float, depth: int) -> GainEffect:
         factor = w * float(phi.slope_square(q))
         after = w * float(phi.square(q)) + b
         if abs(after / q - 1.0) <= _FIXED:
-            gradient += (depth - layer) * _log10(factor)
+            gradient += (depth - layer) * math.log10(factor)
             unstable = w * float(phi.growth(q)) > 1.0 + 1e-6
-            return GainEffect(gain, _log10(q), gradient, unstable)
-        gradient += _log10(factor)
-        if not 0.0 < after < 1e300:  # of squares, quadrature does not reach farther
-            end = math.inf if after else -math.inf
-            return GainEffect(gain, end, end)
+            return GainEffect(gain, math.log10(q), gradient, unstable)
+        gradient += math.log10(factor)
         q = after
-    return GainEffect(gain, _log10(q), gradient)
-
-
-def _log10(number: float) -> float:
-    return math.log10(number) if number > 0.0 else -math.inf
+    return GainEffect(gain, math.log10(q), gradient)
 
 
 def _columns(group: str, effects: list[GainEffect | None]) -> list[Column]:

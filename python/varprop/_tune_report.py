@@ -135,7 +135,7 @@ class TuneReport:
             f"{layers} with weights tuned to {goals[self.goal]}",
             _how(self.after),
             *(
-                f"{way}: {_power(were.get(way, math.nan))} before, {_power(now)} after"
+                f"{way}: {_power(were.get(way, math.inf))} before, {_power(now)} after"
                 for way, now in _travelled(self.after).items()
             ),
         ]

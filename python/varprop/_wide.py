@@ -53,12 +53,12 @@ def _tables(phi: ActivationFunction) -> Tables:
     value, slopes = phi.value(u), phi.derivative(u) ** 2
     squares = value**2
     square, slope = (np.maximum(moment @ weights, 1e-300) for moment in (squares, slopes))
-    # Of many examples only what they share is lost: found to go with this root.
+    # Of many examples' gradients only what they share is lost: found to go with this root.
     shared = np.abs(value @ weights) / np.sqrt(square)
     return Tables(
         np.log(square / q),
         np.log(slope),
-        shared * 0.5 * (squares**2 @ weights / square**2 - 1.0),
+        0.5 * (squares**2 @ weights / square**2 - 1.0),
         shared * 0.5 * (3.0 * (slopes**2 @ weights) / slope**2 - 1.0),
     )
 
