@@ -116,6 +116,8 @@ def test_residuals():
     scale = float(re.search("branch_scale=([0-9.]+)", str(verdict)).group(1))
     assert scale == pytest.approx(20**-0.5, rel=0.1)
     assert words(judged(net(scale))) == HEALTHY
+    fading = [vp.Dense(64), *[vp.Residual([vp.Dense(64)], 0.1, skip_scale=0.5)] * 20]
+    assert "to mend it: skip_scale and branch_scale" in str(judged(vp.Network(64, fading)))
 
 
 def test_forward_alone():

@@ -72,6 +72,7 @@ def advise(
 
 
 _ELSEWHERE = Advice("to mend it: vp.tune(net, method='measured') scales the weights of each layer")
+_SUMS = Advice("to mend it: skip_scale and branch_scale, which decide what sums keep")
 
 
 def _dense(run: Run) -> bool:
@@ -181,11 +182,11 @@ def _of_residuals(run: Run, forward: float, bound: float) -> Advice:
     blocks = [s.layer for s in run.network.steps if isinstance(s.layer, Residual)]
     scales = {(block.branch_scale, block.skip_scale) for block in blocks}
     if len(scales) != 1 or not bound < forward < math.inf:
-        return _ELSEWHERE
+        return _SUMS
     branch, skip = scales.pop()
     added = 10 ** (forward / len(blocks)) - skip**2
     if added <= 0.0:
-        return _ELSEWHERE
+        return _SUMS
     scale = abs(branch) / math.sqrt(added * len(blocks))
     return Advice(f"to mend it: branch_scale={scale:.3g}, so that sums grow little")
 

@@ -118,7 +118,8 @@ class Chain:
         variance.
         """
         w = np.log(gains**2)
-        chance = math.log1p(_CHANCE / math.sqrt(min(self.widths)))
+        hidden = self.widths[:-1] or self.widths
+        chance = math.log1p(_CHANCE / math.sqrt(min(hidden)))
         start = math.log(self.inputs + 1e-300) + np.array([[-chance], [0.0], [chance]])
         signal = np.broadcast_to(start, (3, len(w)))
         backward, first = np.zeros(signal.shape), signal
