@@ -142,7 +142,7 @@ class TuneReport:
 
     def _foot(self) -> list[str]:
         lines = []
-        if isinstance(self.after, Run):
+        if isinstance(self.after, Run) and self.after.trials > 1:
             lines.append("var: of pre-activations in the typical trial, low to high: 95% interval")
         lines += [f"left as it was: {name} ({why})" for name, why in [*self.left.items()][:_LISTED]]
         if len(self.left) > _LISTED:
