@@ -114,6 +114,78 @@ def test_sizes_and_no_bias():
     assert report_of(output) == str(vp.simulate(net, 3, trials=1))
 
 
+def test_gain():
+    assert succeed("gain") == f"{vp.gain_table()}\n"
+    output = succeed("gain", "leaky_relu(0.2)", "gelu", "--sigma-b", 0.5, "--depth", 20)
+    assert output == f"{vp.gain_table(['leaky_relu(0.2)', 'gelu'], sigma_b=0.5, depth=20)}\n"
+
+
+def test_tune(tmp_path):
+    source, target = tmp_path / "net.toml", tmp_path / "tuned.toml"
+    net = vp.mlp([6, 50, 40], "tanh", "normal(std=0.01)")
+    net.to_toml(source)
+    assert succeed("tune", source, "--out", target) == f"{vp.tune(net).report}\n"
+    assert vp.Network.from_toml(target) == vp.tune(net)
+    measured = vp.tune(net, method="measured", inputs=30, trials=4, seed=2)
+    options = ["--method", "measured", "--batch", 30, "--trials", 4, "--seed", 2]
+    assert succeed("tune", source, *options) == f"{measured.report}\n"
+    output = succeed("tune", "--sizes", "6,7,8", "--activation", "gelu", "--goal", "critical")
+    assert output == f"{vp.tune(vp.mlp([6, 7, 8], 'gelu'), 'critical').report}\n"
+
+
+def test_theory():
+    options = ["--depth", 4, "--weight", "normal(std=0.12)", "--bias", "normal(std=0.1)"]
+    output = succeed("theory", *options, "--activation", "tanh", "--last", "linear")
+    net = vp.mlp([100] * 5, "tanh", "normal(std=0.12)", "normal(std=0.1)", "linear")
+    report, ends = output.rsplit("\n\n", 1)
+    assert report == str(vp.theory.propagate(net))
+    found = vp.theory.fixed_points("tanh", 1.2, 0.1)
+    assert ends.startswith("layers of tanh with sigma_w = 1.2, sigma_b = 0.1:\n  chaotic: they end")
+    numbers = found.q, found.c, found.chi_1, found.xi_q, found.xi_c
+    assert [float(word) for word in re.findall(r"= ([\d.]+)", ends)[2:7]] == pytest.approx(
+        numbers, rel=1e-3
+    )
+    edge = vp.theory.critical("tanh", 0.1)
+    assert f"edge of chaos: sigma_w = {edge.sigma_w:.6g}, there q = {edge.q:.6g}" in ends
+    assert "gelu has no edge of chaos" in succeed("theory", "--activation", "gelu", "--depth", 2)
+    unbounded = succeed("theory", "--weight", "normal", "--depth", 2)
+    assert "grow without bound" in unbounded
+
+
+def test_theory_of_files(tmp_path):
+    rows = tmp_path / "rows.npy"
+    np.save(rows, ROWS + 1)
+    output = succeed("theory", "--input", rows, "--sizes", "3,5,4,4", "--activation", "tanh")
+    data = ROWS + 1
+    q, pairs = np.mean(data**2), data @ data.T / 3
+    c = pairs[~np.eye(7, dtype=bool)].mean() / q
+    found = vp.theory.propagate(vp.mlp([3, 5, 4, 4], "tanh"), q, c, mean=data.mean())
+    assert output.startswith(str(found)[:60])
+    net = vp.Network(5, [vp.Dense(5, "tanh"), vp.LayerNorm(), vp.Dense(5)])
+    net.to_toml(tmp_path / "net.toml")
+    assert succeed("theory", tmp_path / "net.toml") == f"{vp.theory.propagate(net)}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["gain", "rellu"], "unknown activation 'rellu': did you mean 'relu'?"),
+        (["gain", "--sigma-b", "2"], "sigma_b must be under 1"),
+        (["tune", "--out", "net.json"], "--output must end in .toml, got 'net.json'"),
+        (["tune", "--out", "/no/such/net.toml"], "no such directory: /no/such"),
+        (["tune", "--goal", "unit"], "unknown goal 'unit'"),
+        (["tune", "--goal", "critical", "--method", "measured"], "needs method='theory'"),
+        (["tune", "--weight", "eye"], "layer 'dense1': no theory of identity"),
+        (["theory", "--weight", "uniform"], "no theory of weights whose mean is not 0"),
+        (["theory", "missing.toml"], "missing.toml"),
+    ],
+)
+def test_failures_of_theory(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in fail(1, *words)
+    assert not list(tmp_path.iterdir())
+
+
 ROWS = np.random.default_rng(0).normal(size=(7, 3))
 
 
@@ -182,7 +254,9 @@ def test_info_and_version():
 
 
 def test_help_names_every_command_and_default():
-    assert re.search("simulate.*jacobian.*weights.*info", succeed("--help"), re.DOTALL)
+    assert re.search(
+        "simulate.*jacobian.*theory.*tune.*gain.*weights.*info", succeed("--help"), re.DOTALL
+    )
     text = succeed("simulate", "--help")
     assert succeed("simulate", "-h") == text
     assert text.count("info lists them") == 2
@@ -316,6 +390,9 @@ def test_missing_extra(monkeypatch):
         ["simulate", "--input", "a.npy", "--batch", "3"],
         ["simulate", "--no-such-option"],
         ["simulate", "surplus"],
+        ["tune", "--trials", "0"],
+        ["theory", "net.json"],
+        ["gain", "--depth", "0"],
         ["weights", "zeros"],
         ["weights", "zeros", "5"],
         ["weights", "zeros", "5;5", "--output", "w.npy"],

@@ -35,6 +35,10 @@ def test_the_readme_names_every_activation():
     assert ", ".join(vp.activations.NAMES) in README.read_text().replace("\n", " ")
 
 
+def test_the_readme_shows_the_table_of_gains():
+    assert f"```\n{vp.gain_table()}\n```" in README.read_text()
+
+
 @pytest.mark.parametrize("picture", re.findall(r"\]\((docs/images/.*?)\)", README.read_text()))
 def test_pictures_are_there(picture):
     assert (README.parent / picture).exists()

@@ -13,11 +13,14 @@ from varprop._concat import concat
 from varprop._config import show_config
 from varprop._core import __version__
 from varprop._files import load
+from varprop._gain import recommended_gain
+from varprop._gain_table import GainTable, gain_table
 from varprop._jacobian import Jacobian, jacobian
 from varprop._keys import STREAM_VERSION
 from varprop._moments import Moments
 from varprop._rescale import rescale
 from varprop._simulate import simulate
+from varprop._tune import TunedNetwork, TuneReport, tune
 from varprop._weights import weights
 from varprop.activations import ActivationFunction
 from varprop.initializers import (
@@ -75,6 +78,7 @@ __all__ = [
     "Dropout",
     "Elementwise",
     "Flatten",
+    "GainTable",
     "GlobalAvgPool",
     "Identity",
     "Jacobian",
@@ -92,6 +96,8 @@ __all__ = [
     "Scaled",
     "Sparse",
     "TruncatedNormal",
+    "TuneReport",
+    "TunedNetwork",
     "UnhealthySignal",
     "Uniform",
     "VarianceScaling",
@@ -102,15 +108,18 @@ __all__ = [
     "concat",
     "fans",
     "gain",
+    "gain_table",
     "initializers",
     "jacobian",
     "load",
     "mlp",
+    "recommended_gain",
     "reference",
     "rescale",
     "show_config",
     "simulate",
     "theory",
+    "tune",
     "weights",
 ]
 

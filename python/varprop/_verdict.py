@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
+from textwrap import wrap
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from varprop._advice import Advice, advise
 from varprop._report import WIDE
 from varprop._spec import real
 from varprop._statistics import FloatArray, mean_interval, probability
@@ -108,6 +110,9 @@ class Verdict:
         The numbers behind "forward" and "backward".
     stages : int
         Into how many stretches steps between different numbers of positions divide the layers.
+    advice : Advice or None
+        Of what is not stable, the change that mends it: ``advice.weight`` is a law for the weights
+        of all layers, None where no scale of them does.
 
     Notes
     -----
@@ -129,6 +134,7 @@ class Verdict:
     level: float
     details: dict[str, Direction]
     stages: int = 1
+    advice: Advice | None = None
 
     @classmethod
     def of(cls, run: Run, max_factor: float = 10, level: float = 0.95) -> Verdict:
@@ -143,11 +149,13 @@ class Verdict:
             backward = _through(turned, run.gradients.per_trial.log10_second_moment + units)
             factors["backward"] = backward[~np.isnan(backward)]
         layers = 1 + sum(len(stage) - 1 for stage in stages)
-        details = {
-            name: _judged(logs, layers, math.log10(max_factor), level)
-            for name, logs in factors.items()
-        }
-        return cls(max_factor, level, details, len(stages))
+        bound = math.log10(max_factor)
+        details = {name: _judged(logs, layers, bound, level) for name, logs in factors.items()}
+        advice = None
+        if any(direction.word not in ("stable", None) for direction in details.values()):
+            ways = [details[way].log10_factor for way in details]
+            advice = advise(run, stages, ways[0], ways[1] if len(ways) > 1 else math.nan, bound)
+        return cls(max_factor, level, details, len(stages), advice)
 
     @property
     def forward(self) -> Word | None:
@@ -174,11 +182,14 @@ class Verdict:
         return f"Verdict(forward={self.forward!r}, backward={self.backward!r})"
 
     def __str__(self) -> str:
-        return "\n".join(
+        lines = [
             line
             for name, direction in self.details.items()
             for line in _sentence(name, direction, self)
-        )
+        ]
+        if self.advice is not None:
+            lines += wrap(str(self.advice), WIDTH, subsequent_indent="  ", break_long_words=False)
+        return "\n".join(lines)
 
 
 def _stages(run: Run) -> list[list[int]]:
