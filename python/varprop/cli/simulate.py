@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -65,6 +65,13 @@ def simulate(
         str | None,
         typer.Option(metavar="SIZE", show_default="what is free", help="A bound: 500MB, 2GB."),
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="explicit, or implicit: exact in law without weights, for any width.",
+        ),
+    ] = "explicit",
     seed: Seed = 0,
     dtype: DType = "float32",
     threads: Threads = None,
@@ -90,6 +97,7 @@ def simulate(
             backward=backward,
             loss=loss,
             threads=threads,
+            method=method,
         )
         _echo_estimate(job, trials, memory)
         return
@@ -106,6 +114,7 @@ def simulate(
             backward=backward,
             loss=loss,
             memory=memory,
+            method=cast(_job.Method, method),
             threads=threads,
             progress=on_a_terminal(),
         )
