@@ -213,3 +213,14 @@ def test_it_fits_the_page():
     for net in (*NETS.values(), vp.mlp([100] * 101, "gelu"), vp.mlp([30] * 51, "softplus")):
         text = str(judged(net))
         assert max(map(len, text.splitlines())) <= 80, text
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "tanh"])
+def test_of_implicit_weights_it_names_laws_that_can_be(activation: str) -> None:
+    sizes = [300, 200, *[300] * 29]
+    law = "variance_scaling(5.0, distribution='untruncated_normal')"
+    net = vp.mlp(sizes, activation, weight=law)
+    run = vp.simulate(net, 20, trials=4, backward=True, method="implicit")
+    weight = run.verdict.advice.weight
+    mended = vp.mlp(sizes, activation, weight=weight)
+    vp.simulate(mended, 20, trials=4, backward=True, method="implicit").assert_healthy()

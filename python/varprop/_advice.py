@@ -23,6 +23,7 @@ _MARGIN = 0.9  # of the bound on logarithms that a prediction may use
 _SURE = 0.5  # ... if that is by a law of a name, which then is good enough
 _FARTHEST = 30.0  # decimal logarithm of a gain
 _NAMED = {"lecun_normal": 1.0, "he_normal": math.sqrt(2.0)}  # gains
+_NOT_CUT = {"kaiming_normal(nonlinearity='linear')": 1.0, "kaiming_normal": math.sqrt(2.0)}
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _of_homogeneous(
         )
         return [logarithm + change for logarithm in both]
 
-    for name in _NAMED:
+    for name in _named(run):
         found = after(initializers.resolve(name))
         if max(map(abs, found)) <= _SURE * bound:
             return _weight(name, *found[: 1 + (not math.isnan(backward))])
@@ -156,7 +157,7 @@ def _of_chain(run: Run, bound: float, goes_back: bool) -> Advice:
             return None
         return _weight(law, *found.middle(0)[: 1 + goes_back])
 
-    for name, gain in _NAMED.items():
+    for name, gain in _named(run).items():
         if advice := promising(name, gain, _SURE):
             return advice
     gain = chain.best(lambda found: found.worst)
@@ -194,12 +195,18 @@ def _of_residuals(run: Run, forward: float, bound: float) -> Advice:
 # --- words --------------------------------------------------------------------------------------
 
 
+def _named(run: Run) -> dict[str, float]:
+    """Return laws of a name with their gains: normals that are cut have to be drawn."""
+    return _NOT_CUT if run.method == "implicit" else _NAMED
+
+
 def _law(run: Run, gain: float) -> str:
     """Write weights of variance gain^2 / fan_in: by their std where all layers have one."""
     fans = {initializers.fans(shape)[0] for shape in run.network.shapes}
     if len(fans) == 1:
         return f"normal(std={gain / math.sqrt(fans.pop()):.4g})"
-    return f"variance_scaling({gain**2:.4g})"
+    whole = ", distribution='untruncated_normal'" if run.method == "implicit" else ""
+    return f"variance_scaling({gain**2:.4g}{whole})"
 
 
 def _weight(law: str, forward: float, backward: float | None = None) -> Advice:
