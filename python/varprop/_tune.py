@@ -148,7 +148,10 @@ def _by_theory(job: Job, goal: Goal) -> TunedNetwork:
     if job.given is not None:
         data = job.given.astype(np.float64)
         mean, q = float(data.mean()), float(np.mean(data * data))
-    found = factors(job.net, goal, q, mean)
+    try:
+        found = factors(job.net, goal, q, mean)
+    except NotImplementedError as error:
+        raise NotImplementedError(f"{error}; method='measured' may do") from None
     tuned = _multiplied(job.net, found)
     after = theory.propagate(tuned, q, None, mean=mean)
     before: Propagation | None = None
