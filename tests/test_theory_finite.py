@@ -1,15 +1,15 @@
-"""Laws of finite widths and of singular values: known numbers, SciPy's laws, simulations."""
+"""Laws of finite widths: known numbers, SciPy's laws, simulations."""
 
 import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import stats
 
 import varprop as vp
 from varprop import theory
-from varprop.theory import finite, singular
+from varprop.theory import finite
 
 
 def test_a_linear_layer_of_100():
@@ -112,49 +112,6 @@ def test_relus_that_die():
 def test_errors(law, sizes, sigma_w, message):
     with pytest.raises(ValueError, match=message):
         law(sizes, sigma_w)
-
-
-# --- singular values ----------------------------------------------------------------------------
-
-
-def test_largest_singular_value():
-    squares = [singular.largest(depth) ** 2 for depth in (1, 2, 3)]
-    assert squares == pytest.approx([4, 6.75, 9.48148], abs=4e-6)
-    assert singular.largest(3, gain=2.0) == pytest.approx(8 * singular.largest(3))
-
-
-def test_mean_singular_value():
-    assert singular.moment(1) == pytest.approx(8 / (3 * math.pi), rel=1e-15)
-    assert singular.moment(1) == pytest.approx(0.848826, abs=5e-7)
-    assert singular.moment(1, gain=3**-0.5) == pytest.approx(0.490070, abs=5e-7)
-    quarter = integrate.quad(lambda s: s * math.sqrt(4 - s * s) / math.pi, 0, 2)[0]
-    assert singular.moment(1) == pytest.approx(quarter, rel=1e-7)
-
-
-def test_moments_are_those_of_fuss_and_catalan():
-    assert [singular.moment(1, 2 * m) for m in range(5)] == pytest.approx([1, 1, 2, 5, 14])
-    assert [singular.moment(2, 2 * m) for m in range(5)] == pytest.approx([1, 1, 3, 12, 55])
-    assert singular.moment(7, 4) == pytest.approx(8)  # the mean fourth power grows with the depth
-    # Its roots come to the largest.
-    assert singular.moment(3, 400) ** (1 / 400) == pytest.approx(singular.largest(3), rel=0.03)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_simulated_products(depth):
-    """A mean over n singular values is stiff: some 1/n, bias and deviation, off its limit."""
-    n = 400
-    net = vp.mlp([n] * (depth + 1), weight=vp.Normal(n**-0.5))
-    found = vp.jacobian(net, trials=1, seed=4, dtype="float64").singular_values.ravel()
-    assert found.mean() == pytest.approx(singular.moment(depth), abs=2 / n)
-    top = singular.largest(depth)
-    assert 0.95 * top < found.max() < 1.02 * top
-
-
-def test_singular_errors():
-    with pytest.raises(ValueError, match=r"^power must be more than -1, got -1$"):
-        singular.moment(1, -1)
-    with pytest.raises(ValueError, match=r"^depth must be an integer >= 1, got 0$"):
-        singular.largest(0)
 
 
 def test_the_public_names():
