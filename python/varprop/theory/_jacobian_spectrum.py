@@ -121,7 +121,9 @@ class JacobianSpectrum:
             top = math.lgamma((depth + 1) * m + 1.0)
             return _exp(scale + top - math.lgamma(m + 1.0) - math.lgamma(depth * m + 2.0))
         if self._two_projections:
-            return 0.5 * _exp(scale + math.lgamma(m + 0.5) - math.lgamma(m + 1.0)) / math.pi**0.5
+            return (
+                0.5 * _exp(scale + math.lgamma(m + 0.5) - math.lgamma(m + 1.0)) / math.sqrt(math.pi)
+            )
         logarithm, height = self._sampled
         powers = np.exp(m * (logarithm - logarithm[0]))  # by parts: the height is 0 at the ends
         total = np.sum(0.5 * (powers[1:] + powers[:-1]) * np.diff(height))
