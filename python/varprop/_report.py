@@ -29,14 +29,14 @@ WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 def text(run: Run) -> str:
     """Return the verdict, the settings, the table, and what there is to know about it."""
-    foot = [line for phrases in _foot(run) for line in _wrapped(phrases)]
+    foot = [line for phrases in _foot(run) for line in wrapped(phrases)]
     lines = [str(run.verdict), "", *heading(run), "", table(run), *([""] if foot else []), *foot]
     return "\n".join(lines)
 
 
 def heading(run: Run) -> list[str]:
     """Return what was simulated, in lines."""
-    return [line for phrases in _settings(run) for line in _wrapped(phrases)]
+    return [line for phrases in _settings(run) for line in wrapped(phrases)]
 
 
 def html(run: Run) -> str:
@@ -112,7 +112,7 @@ def _there_and_back(run: Run, digits: int) -> list[Column]:
 
 def _saturated(run: Run) -> list[Column]:
     has = "saturation" in run.activations.observed
-    return [Column("activation", "sat.", _fixed(run.activations.saturation))] if has else []
+    return [Column("activation", "sat.", fixed(run.activations.saturation))] if has else []
 
 
 def _typical(
@@ -128,10 +128,10 @@ def _typical(
     """
     logarithms = statistics.per_trial.log10_second_moment
     with np.errstate(invalid="ignore"):
-        columns = [Column(group, title, _fixed(logarithms.mean(axis=0), most))]
+        columns = [Column(group, title, fixed(logarithms.mean(axis=0), most))]
     if len(logarithms) > 1:
         low, high = statistics.interval("log10_second_moment")
-        columns.append(Column(group, "+- 95%", _fixed((high - low) / 2, most)))
+        columns.append(Column(group, "+- 95%", fixed((high - low) / 2, most)))
     if names is None or tuple(names) == statistics.layer_names:
         return columns
     filled = (dict(zip(statistics.layer_names, c.cells, strict=True)) for c in columns)
@@ -163,7 +163,7 @@ def _numbers(
         values, sizes = np.ldexp(mantissa, exponent), np.ldexp(size, exponent)
     sizes = sizes[np.isfinite(size) & (size != 0)]
     if not sizes.size or (sizes.min() >= 1e-2 and sizes.max() < 1e4):
-        return _fixed(values)
+        return fixed(values)
     return [
         f"{WIDE.multiply(Decimal(m), WIDE.power(2, e)):.{digits}e}"
         if m and math.isfinite(m)
@@ -172,11 +172,21 @@ def _numbers(
     ]
 
 
-def _fixed(values: NDArray[Any], most: int = 8) -> list[str]:
+def fixed(values: NDArray[Any], most: int = 8) -> list[str]:
     """Write four decimals, or fewer where the largest number would have more digits than most."""
     largest = np.max(np.abs(values), where=np.isfinite(values), initial=1)
     digits = min(4, max(0, most - 1 - math.floor(math.log10(largest))))
     return [f"{round(value, digits) + 0.0:.{digits}f}" for value in values.tolist()]  # no -0.0000
+
+
+def known(values: NDArray[Any], most: int = 5) -> list[str]:
+    """Write numbers as :func:`fixed` does, and a dash for those that are not known."""
+    return ["-" if cell == "nan" else cell for cell in fixed(values, most)]
+
+
+def deviations(z: NDArray[Any]) -> list[str]:
+    """Write numbers of standard errors."""
+    return ["-" if np.isnan(one) else f"{round(one, 1) + 0.0:.1f}" for one in z.tolist()]
 
 
 def _settings(run: Run) -> tuple[list[str], list[str]]:
@@ -284,7 +294,7 @@ def _short(run: Run) -> list[str]:
     return [f"short of precision {run.precision:g}: the interval of the {where} is {found}"]
 
 
-def _wrapped(phrases: list[str]) -> list[str]:
+def wrapped(phrases: list[str]) -> list[str]:
     """Join phrases by commas into lines that break between them, inside only at a space."""
     joined = ", ".join(phrase.replace(" ", "\0") for phrase in phrases)
     lines = (line.replace("\0", " ") for line in _broken(joined))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from varprop.theory import Agreement
+
 __all__ = ["SIGNALS", "Run", "Statistics", "UnhealthySignal", "Verdict"]
 
 
@@ -199,6 +201,46 @@ class Run:
                 f"{', '.join(failed)}: beyond a factor of {max_factor:g}{certainty}"
                 f"\n\n{verdict}\n\n{self.table()}"
             )
+
+    def theory(self) -> Agreement:
+        """Return theory beside the run: each layer's second moment, measured and in theory, and z.
+
+        z is the difference over its standard error, of the trials and of what theory leaves open.
+        Theory is that of infinite width (:func:`varprop.theory.propagate`) with, for chains of
+        dense layers, its first order in 1/width; linear and ReLU-family chains without biases have
+        their expectation at every width, and for one Gaussian input to Gaussian weights the
+        whole law. Elsewhere a width may do what it does not tell, about 1/width a layer, and z
+        allows for it.
+
+        Needs SciPy: ``pip install "varprop[scipy]"``.
+
+        Returns
+        -------
+        Agreement
+            ``agrees``, ``largest``, and for each signal ``measured``, ``theory``, ``error``, ``z``.
+
+        Raises
+        ------
+        NotImplementedError
+            There is no theory of a layer, or of given inputs to a layer that is not dense.
+        ValueError
+            The run has one trial, or theory leaves the range of float64.
+
+        Examples
+        --------
+        >>> import varprop as vp
+        >>> net = vp.mlp([200] * 6, "tanh", weight="lecun_normal")
+        >>> vp.simulate(net, inputs=20, trials=40, backward=True).theory().agrees
+        True
+        """
+        return self._theory
+
+    @cached_property
+    def _theory(self) -> Agreement:
+        require("scipy", "scipy")
+        from varprop.theory._agreement import agreement
+
+        return agreement(self)
 
     def weights(self, layer: str | int, trial: int | None = None) -> NDArray[Any]:
         """Return the weights of a layer, exactly as they were used.

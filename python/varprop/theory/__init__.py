@@ -8,6 +8,7 @@ from varprop._extras import require
 require("scipy", "scipy")
 
 from varprop.theory import finite  # noqa: E402
+from varprop.theory._agreement import Agreement, Beside  # noqa: E402
 from varprop.theory._critical import (  # noqa: E402
     CriticalPoint,
     NoCriticalPoint,
@@ -23,6 +24,8 @@ from varprop.theory._propagate import LayerMoments, Propagation, propagate  # no
 from varprop.theory.gaussian import Estimate, expectation, expectation2  # noqa: E402
 
 __all__ = [
+    "Agreement",
+    "Beside",
     "CriticalPoint",
     "Estimate",
     "FixedPoints",
