@@ -22,6 +22,7 @@ from varprop.layers import Elementwise
 if TYPE_CHECKING:
     from varprop._statistics import Statistics
     from varprop.run import Run
+    from varprop.theory import Agreement, Beside
 
 # Decimal numbers far beyond the range of a float, as very deep networks have them.
 WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -30,8 +31,14 @@ WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
 def text(run: Run) -> str:
     """Return the verdict, the settings, the table, and what there is to know about it."""
     foot = [line for phrases in _foot(run) for line in wrapped(phrases)]
-    lines = [str(run.verdict), "", *heading(run), "", table(run), *([""] if foot else []), *foot]
+    lines = [*_verdict(run), "", *heading(run), "", table(run), *([""] if foot else []), *foot]
     return "\n".join(lines)
+
+
+def _verdict(run: Run) -> list[str]:
+    """Return the verdict, and whether theory agrees, in lines."""
+    beside = run.beside_theory
+    return [*str(run.verdict).splitlines(), *(wrapped(beside.sentence) if beside else [])]
 
 
 def heading(run: Run) -> list[str]:
@@ -53,7 +60,7 @@ def html(run: Run) -> str:
     below = [", ".join(phrases) for phrases in _foot(run)]
     verdict, settings, foot = (
         f"<p>{'<br>'.join(map(escape, lines))}</p>" if lines else ""
-        for lines in (str(run.verdict).splitlines(), above, below)
+        for lines in (_verdict(run), above, below)
     )
     return f"{verdict}{settings}<table>{''.join(table)}</table>{foot}"
 
@@ -65,15 +72,19 @@ def _row(tag: str, cells: Iterable[tuple[str, str]]) -> str:
 
 def table(run: Run, every: int | None = None) -> str:
     """Return the table as text."""
-    for digits in (2, 1, 0):  # of wide numbers: as many as leave room for the names
-        names, *columns = _columns(run, every, digits)
+    # Of wide numbers as many digits, and of columns as many, as leave room for the names.
+    for digits, spare in ((2, 0), (2, 1), (2, 2), (1, 2), (0, 2)):
+        names, *columns = _columns(run, every, digits, spare)
         if _table.room(columns) >= min(_table.READABLE, max(map(len, names.cells))):
             break
     return "\n".join(_table.lines(names, columns))
 
 
-def _columns(run: Run, every: int | None = None, digits: int = 2) -> list[Column]:
-    columns = (_there_and_back if "gradients" in run.observed else _there)(run, digits)
+def _columns(run: Run, every: int | None = None, digits: int = 2, spare: int = 0) -> list[Column]:
+    """Return the columns: all, without those that z may take the place of, or without z."""
+    beside = run.beside_theory if spare < 2 else None
+    make = _there_and_back if "gradients" in run.observed else _there
+    columns = make(run, digits, beside, spare == 1 and beside is not None)
     rows = shown(len(run.layer_names), every)
     return [
         column._replace(cells=[DOTS if i is None else column.cells[i] for i in rows])
@@ -81,33 +92,45 @@ def _columns(run: Run, every: int | None = None, digits: int = 2) -> list[Column
     ]
 
 
-def _there(run: Run, digits: int) -> list[Column]:
+def _there(run: Run, digits: int, beside: Agreement | None, brief: bool) -> list[Column]:
     """Return the columns of a run without a backward pass."""
     before, after = run.preactivations, run.activations
     group = "typical trial" if run.trials > 1 else "activation"
-    return [
+    columns = [
         Column("pre-activation", "mean", _means(before, digits)),
         Column("pre-activation", "std", _spreads(before, 1, digits)),
         Column("activation", "mean", _means(after, digits)),
         Column("activation", "var", _spreads(after, 2, digits)),
         *_saturated(run),
-        *_typical(group, "log10 E[x^2]", after, most=8),
     ]
+    if beside is None:
+        return [*columns, *_typical(group, "log10 E[x^2]", after, most=8)]
+    columns += _typical(group, "log10", after)
+    if not brief:
+        columns.append(Column(group, "theory", known(beside.activations.theory)))
+    return [*columns, *_deviations(group, beside, "activations")]
 
 
-def _there_and_back(run: Run, digits: int) -> list[Column]:
+def _there_and_back(run: Run, digits: int, beside: Agreement | None, brief: bool) -> list[Column]:
     weights = run.weight_gradients
     return [
-        Column("activation", "var", _spreads(run.activations, 2, digits)),
+        *([] if brief else [Column("activation", "var", _spreads(run.activations, 2, digits))]),
         *_saturated(run),
         *_typical("activation", "log10", run.activations),
+        *_deviations("activation", beside, "activations"),
         *_typical("gradient", "log10", run.gradients),
+        *_deviations("gradient", beside, "gradients"),
         *(
             _typical("weight gradient", "log10", weights, names=run.layer_names)
             if weights.layer_names
             else []
         ),
     ]
+
+
+def _deviations(group: str, beside: Agreement | None, signal: str) -> list[Column]:
+    found: Beside | None = getattr(beside, signal, None)
+    return [] if found is None else [Column(group, "z", deviations(found.z))]
 
 
 def _saturated(run: Run) -> list[Column]:
@@ -184,6 +207,14 @@ def known(values: NDArray[Any], most: int = 5) -> list[str]:
     return ["-" if cell == "nan" else cell for cell in fixed(values, most)]
 
 
+def plain(values: NDArray[Any], size: NDArray[Any] | None = None) -> list[str]:
+    """Write numbers with four decimals where all are ordinary, else with three digits.
+
+    `size` is what small ones are small beside.
+    """
+    return _numbers(values, np.zeros(values.shape, np.int64), values if size is None else size, 2)
+
+
 def deviations(z: NDArray[Any]) -> list[str]:
     """Write numbers of standard errors."""
     return ["-" if np.isnan(one) else f"{round(one, 1) + 0.0:.1f}" for one in z.tolist()]
@@ -243,9 +274,11 @@ def _foot(run: Run) -> list[list[str]]:
         notes[0].append("of gradients summed over a layer")
     if run.verdict.stages > 1:
         notes[0].append("changes of resolution left out")
-    if "gradients" in run.observed:
+    if "gradients" in run.observed or run.beside_theory:
         typical = " in the typical trial, +- half its 95% interval" if run.trials > 1 else ""
         notes.append([f"log10: of the mean square{typical}"])
+    if run.beside_theory:
+        notes.append(run.beside_theory.key)
     if "saturation" in run.activations.observed:
         notes.append([f"sat.: share with |phi'| < {threshold(run.statistics):g}"])
     more = (_differences(run), _out_of_range(run), _short(run))

@@ -236,6 +236,19 @@ class Run:
         return self._theory
 
     @cached_property
+    def beside_theory(self) -> Agreement | None:
+        """What :meth:`theory` returns, for reports: None where it raises, or would be slow.
+
+        A user's function is not called for a report: it may be slow, or warn far from zero.
+        """
+        if any(step.kind == "elementwise" for step in self.network.steps):
+            return None
+        try:
+            return self._theory
+        except (ImportError, NotImplementedError, ValueError):
+            return None
+
+    @cached_property
     def _theory(self) -> Agreement:
         require("scipy", "scipy")
         from varprop.theory._agreement import agreement
@@ -354,7 +367,8 @@ class Run:
         Mean, std and var are those of all trials pooled. The columns of logarithms tell of the
         typical trial: the mean over trials of ``log10_second_moment`` and, for more than one, half
         the width of its 95% interval. After a backward pass these are there for activations,
-        gradients and weight gradients, and less is shown of the rest.
+        gradients and weight gradients, and less is shown of the rest. Where :meth:`theory` is of
+        use there is z, how many standard errors the logarithm is from what theory has.
 
         Parameters
         ----------
@@ -444,12 +458,13 @@ class Run:
         signal: Literal["preactivations", "activations"] = "activations",
         *,
         kind: Literal["variance", "histograms", "saturation", "weight_gradients"] = "variance",
+        theory: bool = False,
         figure: Figure | None = None,
     ) -> Figure:
         """Draw the layers: variance and mean, or what `kind` says; see :func:`varprop.plot.plot`.
 
-        Needs Matplotlib: ``pip install "varprop[plot]"``.
+        Needs Matplotlib: ``pip install "varprop[plot]"``; for `theory`, SciPy too.
         """
         from varprop.plot import plot
 
-        return plot(self, signal, kind=kind, figure=figure)
+        return plot(self, signal, kind=kind, theory=theory, figure=figure)

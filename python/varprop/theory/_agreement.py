@@ -109,15 +109,22 @@ class Agreement:
             return ["theory: nothing to compare, signals are zero or out of range"]
         signal, name, z = self.largest
         of = f"{_WORDS.get(signal, signal)} of {name}"
-        beyond = f"of {self.comparisons} z one is beyond {self.bound:.1f} in 1 of 1000 sound runs"
         if self.agrees:
-            return [f"theory: agrees, the largest z is {z:.1f}, {of}", beyond]
+            return [f"theory: agrees, of {self.comparisons} z the largest is {z:.1f} ({of})"]
         beside: Beside = getattr(self, signal)
         at = beside.layer_names.index(name)
         return [
-            f"theory: DISAGREES, the largest z is {z:.1f}, {of}",
-            f"log10 {beside.measured[at]:.4f} where theory has {beside.theory[at]:.4f}",
-            beyond,
+            f"theory: disagrees, of {self.comparisons} z the largest is {z:.1f}",
+            f"{of} have log10 {beside.measured[at]:.4f}",
+            f"theory {beside.theory[at]:.4f}",
+        ]
+
+    @property
+    def key(self) -> list[str]:
+        """What z is, in phrases."""
+        return [
+            "z: standard errors from log10 to that of theory",
+            f"sound runs have one over {self.bound:.1f} once in {1 / LEVEL:g}",
         ]
 
     def _signals(self) -> Iterator[tuple[str, Beside]]:
@@ -148,7 +155,9 @@ class Agreement:
             c._replace(cells=[_table.DOTS if i is None else c.cells[i] for i in rows])
             for c in [Column("", "layer", list(names)), *columns]
         )
-        return "\n".join([*_table.lines(first, others), "", *wrapped(self.sentence)])
+        return "\n".join(
+            [*_table.lines(first, others), "", *wrapped(self.sentence), *wrapped(self.key)]
+        )
 
 
 def agreement(run: Run) -> Agreement:
