@@ -31,14 +31,8 @@ WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
 def text(run: Run) -> str:
     """Return the verdict, the settings, the table, and what there is to know about it."""
     foot = [line for phrases in _foot(run) for line in wrapped(phrases)]
-    lines = [*_verdict(run), "", *heading(run), "", table(run), *([""] if foot else []), *foot]
+    lines = [str(run.verdict), "", *heading(run), "", table(run), *([""] if foot else []), *foot]
     return "\n".join(lines)
-
-
-def _verdict(run: Run) -> list[str]:
-    """Return the verdict, and whether theory agrees, in lines."""
-    beside = run.beside_theory
-    return [*str(run.verdict).splitlines(), *(wrapped(beside.sentence) if beside else [])]
 
 
 def heading(run: Run) -> list[str]:
@@ -60,7 +54,7 @@ def html(run: Run) -> str:
     below = [", ".join(phrases) for phrases in _foot(run)]
     verdict, settings, foot = (
         f"<p>{'<br>'.join(map(escape, lines))}</p>" if lines else ""
-        for lines in (_verdict(run), above, below)
+        for lines in (str(run.verdict).splitlines(), above, below)
     )
     return f"{verdict}{settings}<table>{''.join(table)}</table>{foot}"
 
@@ -268,21 +262,22 @@ def _chain(values: Iterable[object], link: str = " then ") -> str:
 
 def _foot(run: Run) -> list[list[str]]:
     """Return what the columns mean, what left the range, what was too wide: each in phrases."""
-    bound = run.verdict.max_factor
+    beside, bound = run.beside_theory, run.verdict.max_factor
     notes = [[f"verdict: on the mean square, where within a factor of {bound:g} is stable"]]
     if "gradients" in run.observed and len(set(run.network.sizes["gradients"].tolist())) > 1:
         notes[0].append("of gradients summed over a layer")
     if run.verdict.stages > 1:
         notes[0].append("changes of resolution left out")
-    if "gradients" in run.observed or run.beside_theory:
+    if "gradients" in run.observed or beside is not None:
         typical = " in the typical trial, +- half its 95% interval" if run.trials > 1 else ""
         notes.append([f"log10: of the mean square{typical}"])
-    if run.beside_theory:
-        notes.append(run.beside_theory.key)
+    if beside is not None:
+        notes.append(beside.key)
     if "saturation" in run.activations.observed:
         notes.append([f"sat.: share with |phi'| < {threshold(run.statistics):g}"])
     more = (_differences(run), _out_of_range(run), _short(run))
-    return [*notes, *(phrases for phrases in more if phrases)]
+    first = [] if beside is None else [beside.sentence]
+    return [*first, *notes, *(phrases for phrases in more if phrases)]
 
 
 def _differences(run: Run) -> list[str]:

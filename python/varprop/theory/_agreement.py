@@ -138,7 +138,7 @@ class Agreement:
         return f"<Agreement: {verdict}, {self.comparisons} z within {self.bound:.1f}>"
 
     def __str__(self) -> str:
-        from varprop._report import deviations, fixed, known, wrapped
+        from varprop._report import deviations, known, wrapped
 
         names = self.preactivations.layer_names
         rows = _table.shown(len(names), None)
@@ -146,7 +146,7 @@ class Agreement:
             Column(_WORDS.get(signal, signal)[:-1], title, cells)
             for signal, beside in list(self._signals())[-2:]
             for title, cells in (
-                ("log10", fixed(beside.measured, 5)),
+                ("log10", known(beside.measured)),
                 ("theory", known(beside.theory)),
                 ("z", deviations(beside.z)),
             )
@@ -228,7 +228,7 @@ def _beside(
             variance = max(off.var(ddof=1), of_normal)
         measured[i], theory[i] = mean, log
         error[i] = math.sqrt(variance / len(x) + open_**2)
-        if np.isfinite(log):
+        if math.isfinite(log) and math.isfinite(error[i]):
             z[i] = _normal((mean - log) / error[i], len(x) - 1)
     return Beside(names, measured / _LN10, theory / _LN10, error / _LN10, z)
 

@@ -57,6 +57,7 @@ class _Averages(NamedTuple):
     passed: Array
 
 
+@np.errstate(all="ignore")  # where a moment leaves the range, the correction is NaN
 def correction(
     net: Network, q: Array, after: Array, *, start: float, spread: float, kurtosis: float
 ) -> Correction | None:
