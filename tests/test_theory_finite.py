@@ -117,3 +117,35 @@ def test_errors(law, sizes, sigma_w, message):
 def test_the_public_names():
     for name in theory.__all__:
         assert getattr(theory, name).__doc__, name
+
+
+@pytest.mark.parametrize("n", [1, 2, 20, 400])
+def test_quantiles_of_one_layer(n):
+    p = (0.001, 0.025, 0.5, 0.9, 0.999)
+    found = [finite.linear([3, n], 1.5).quantile(q)[0] for q in p]
+    np.testing.assert_allclose(found, np.log(stats.chi2(n, scale=2.25 / n).ppf(p)), atol=1e-6)
+    k = np.arange(1, n + 1)
+    share = stats.binom.pmf(k, n, 0.5) / (1 - 0.5**n)
+    for q in p:
+        x = finite.relu([3, n]).quantile(q)[0]
+        assert share @ stats.chi2(k).cdf(math.exp(x) * n / 2) == pytest.approx(q, abs=1e-6)
+
+
+def test_quantiles_of_chains():
+    """Shares under the quantile, of 4000 draws; 4.5 binomial deviations fail once in 10^4."""
+    for activation, law in (("linear", finite.linear), ("relu", finite.relu)):
+        sizes = [8, *[12, 20] * 6]
+        sigma_w = {"linear": 1.0, "relu": 2**0.5}[activation]
+        layers = [
+            vp.Dense(n, activation, vp.Normal(sigma_w / m**0.5), None) for m, n in pairwise(sizes)
+        ]
+        run = vp.simulate(vp.Network(8, layers), np.ones((1, 8)), trials=4000, seed=6)
+        logs = run.activations.per_trial.log10_second_moment * math.log(10)
+        for p in (0.025, 0.5, 0.975):
+            quantile = law(sizes).quantile(p)
+            share = (logs < quantile).mean(axis=0)
+            alive = law(sizes).alive
+            wanted = alive * p + 1 - alive
+            assert (np.abs(share - wanted) < 4.5 * math.sqrt(p * (1 - p) / 4000)).all()
+    with pytest.raises(ValueError, match=r"^p must be between 0 and 1, got 1\.0$"):
+        finite.linear([2, 2]).quantile(1.0)

@@ -217,12 +217,12 @@ def _beside(
             log = single.mean[i]
         else:
             log -= 0.5 * variance
-            skew = np.mean(off**3) / 6.0
+            unlike = np.mean(off**3) / 6.0  # how far from normal ln x is, for all that is known
             if single is not None:
-                together = min(1.0, variance / single.variance[i])
-                log += single.skew[i] * together
-                skew = single.skew[i] * (1.0 if alone else 1.0 - together)
-            open_ = math.hypot(open_, skew)
+                skew = single.skew[i] * min(1.0, variance / single.variance[i])
+                log += skew
+                unlike = skew if alone else unlike + skew
+            open_ = math.hypot(open_, unlike)
             of_normal = variance + 0.5 * variance**2 * len(x) / (len(x) - 1)
             off = off + 0.5 * (off**2 - np.mean(off**2))
             variance = max(off.var(ddof=1), of_normal)
