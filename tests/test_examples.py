@@ -90,8 +90,8 @@ def test_digits(tmp_path):
     images = (images - images.mean()) / images.std()
     trials = 4
     text = output_of("digits.py", "--trials", trials, "--plot", tmp_path / "digits.png")
-    rows = re.findall(rf"^dense(\d) +{' +'.join([f'({NUMBER})'] * 6)}$", text, re.MULTILINE)
-    table = np.array(rows, dtype=float).reshape(2, 6, 7)
+    rows = re.findall(rf"^dense(\d) +{' +'.join([f'({NUMBER})'] * 8)}$", text, re.MULTILINE)
+    table = np.array(rows, dtype=float).reshape(2, 6, 9)
 
     fan_out = np.array([1000] * 5 + [10])
     fan_in = np.array([64] + [1000] * 5)

@@ -9,7 +9,7 @@ from scipy import integrate
 import varprop as vp
 from varprop.theory import jacobian_spectrum
 
-N = 1000
+N = 800
 KINDS = [(a, w) for a in ("linear", "relu") for w in ("gaussian", "orthogonal")]
 
 
