@@ -90,8 +90,8 @@ def test_digits(tmp_path):
     images = (images - images.mean()) / images.std()
     trials = 4
     text = output_of("digits.py", "--trials", trials, "--plot", tmp_path / "digits.png")
-    rows = re.findall(rf"^dense(\d) +{' +'.join([f'({NUMBER})'] * 6)}$", text, re.MULTILINE)
-    table = np.array(rows, dtype=float).reshape(2, 6, 7)
+    rows = re.findall(rf"^dense(\d) +{' +'.join([f'({NUMBER})'] * 8)}$", text, re.MULTILINE)
+    table = np.array(rows, dtype=float).reshape(2, 6, 9)
 
     fan_out = np.array([1000] * 5 + [10])
     fan_in = np.array([64] + [1000] * 5)
@@ -150,3 +150,30 @@ def test_same_function_different_speed(tmp_path):
         np.testing.assert_allclose(numbers, wanted, rtol=0.005)  # three digits
     for model in ("model2", "model3"):
         assert (tmp_path / f"models_{model}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_finite_width(tmp_path):
+    """The exact laws by SciPy's: chi-squared of all units, or of a binomial number of them."""
+    pytest.importorskip("matplotlib")
+    special = pytest.importorskip("scipy.special")
+    stats = pytest.importorskip("scipy.stats")
+    trials, width, picture = 500, 20, tmp_path / "finite_width.png"
+    text = output_of("finite_width.py", "--trials", trials, "--plot", picture)
+    rows = re.findall(rf"^ +(\d+) +{' +'.join([f'({NUMBER})'] * 6)}$", text, re.MULTILINE)
+    table = np.array(rows, dtype=float).reshape(2, 6, 7)
+    k = np.arange(1, width + 1)
+    kinds = (k == width, stats.binom.pmf(k, width, 0.5))
+    for found, share, square in zip(table, kinds, (1, 2), strict=True):
+        share = share / share.sum()
+        means = special.digamma(k / 2) + np.log(2 * square / width)
+        mean = share @ means
+        variance = share @ (special.polygamma(1, k / 2) + (means - mean) ** 2)
+        layers = found[:, 0]
+        np.testing.assert_allclose(found[:, 1], 0.0)
+        np.testing.assert_allclose(found[:, 2], layers * mean / np.log(10), atol=5.1e-5)
+        std = np.sqrt(layers * variance) / np.log(10)
+        np.testing.assert_allclose(found[:, 4], std, atol=5.1e-5)
+        assert np.all(np.abs(found[:, 3] - found[:, 2]) < 5 * std / np.sqrt(trials))
+        np.testing.assert_allclose(found[:, 5], std, rtol=5 / np.sqrt(2 * trials) * 1.2)
+        assert np.all(np.abs(found[:, 6]) < 5)
+    assert picture.read_bytes().startswith(b"\x89PNG")

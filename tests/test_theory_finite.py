@@ -1,15 +1,15 @@
-"""Laws of finite widths and of singular values: known numbers, SciPy's laws, simulations."""
+"""Laws of finite widths: known numbers, SciPy's laws, simulations."""
 
 import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import stats
 
 import varprop as vp
 from varprop import theory
-from varprop.theory import finite, singular
+from varprop.theory import finite
 
 
 def test_a_linear_layer_of_100():
@@ -114,49 +114,38 @@ def test_errors(law, sizes, sigma_w, message):
         law(sizes, sigma_w)
 
 
-# --- singular values ----------------------------------------------------------------------------
-
-
-def test_largest_singular_value():
-    squares = [singular.largest(depth) ** 2 for depth in (1, 2, 3)]
-    assert squares == pytest.approx([4, 6.75, 9.48148], abs=4e-6)
-    assert singular.largest(3, gain=2.0) == pytest.approx(8 * singular.largest(3))
-
-
-def test_mean_singular_value():
-    assert singular.moment(1) == pytest.approx(8 / (3 * math.pi), rel=1e-15)
-    assert singular.moment(1) == pytest.approx(0.848826, abs=5e-7)
-    assert singular.moment(1, gain=3**-0.5) == pytest.approx(0.490070, abs=5e-7)
-    quarter = integrate.quad(lambda s: s * math.sqrt(4 - s * s) / math.pi, 0, 2)[0]
-    assert singular.moment(1) == pytest.approx(quarter, rel=1e-7)
-
-
-def test_moments_are_those_of_fuss_and_catalan():
-    assert [singular.moment(1, 2 * m) for m in range(5)] == pytest.approx([1, 1, 2, 5, 14])
-    assert [singular.moment(2, 2 * m) for m in range(5)] == pytest.approx([1, 1, 3, 12, 55])
-    assert singular.moment(7, 4) == pytest.approx(8)  # the mean fourth power grows with the depth
-    # Its roots come to the largest.
-    assert singular.moment(3, 400) ** (1 / 400) == pytest.approx(singular.largest(3), rel=0.03)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_simulated_products(depth):
-    """A mean over n singular values is stiff: some 1/n, bias and deviation, off its limit."""
-    n = 400
-    net = vp.mlp([n] * (depth + 1), weight=vp.Normal(n**-0.5))
-    found = vp.jacobian(net, trials=1, seed=4, dtype="float64").singular_values.ravel()
-    assert found.mean() == pytest.approx(singular.moment(depth), abs=2 / n)
-    top = singular.largest(depth)
-    assert 0.95 * top < found.max() < 1.02 * top
-
-
-def test_singular_errors():
-    with pytest.raises(ValueError, match=r"^power must be more than -1, got -1$"):
-        singular.moment(1, -1)
-    with pytest.raises(ValueError, match=r"^depth must be an integer >= 1, got 0$"):
-        singular.largest(0)
-
-
 def test_the_public_names():
     for name in theory.__all__:
         assert getattr(theory, name).__doc__, name
+
+
+@pytest.mark.parametrize("n", [1, 2, 20, 400])
+def test_quantiles_of_one_layer(n):
+    p = (0.001, 0.025, 0.5, 0.9, 0.999)
+    found = [finite.linear([3, n], 1.5).quantile(q)[0] for q in p]
+    np.testing.assert_allclose(found, np.log(stats.chi2(n, scale=2.25 / n).ppf(p)), atol=1e-6)
+    k = np.arange(1, n + 1)
+    share = stats.binom.pmf(k, n, 0.5) / (1 - 0.5**n)
+    for q in p:
+        x = finite.relu([3, n]).quantile(q)[0]
+        assert share @ stats.chi2(k).cdf(math.exp(x) * n / 2) == pytest.approx(q, abs=1e-6)
+
+
+def test_quantiles_of_chains():
+    """Shares under the quantile, of 4000 draws; 4.5 binomial deviations fail once in 10^4."""
+    for activation, law in (("linear", finite.linear), ("relu", finite.relu)):
+        sizes = [8, *[12, 20] * 6]
+        sigma_w = {"linear": 1.0, "relu": 2**0.5}[activation]
+        layers = [
+            vp.Dense(n, activation, vp.Normal(sigma_w / m**0.5), None) for m, n in pairwise(sizes)
+        ]
+        run = vp.simulate(vp.Network(8, layers), np.ones((1, 8)), trials=4000, seed=6)
+        logs = run.activations.per_trial.log10_second_moment * math.log(10)
+        for p in (0.025, 0.5, 0.975):
+            quantile = law(sizes).quantile(p)
+            share = (logs < quantile).mean(axis=0)
+            alive = law(sizes).alive
+            wanted = alive * p + 1 - alive
+            assert (np.abs(share - wanted) < 4.5 * math.sqrt(p * (1 - p) / 4000)).all()
+    with pytest.raises(ValueError, match=r"^p must be between 0 and 1, got 1\.0$"):
+        finite.linear([2, 2]).quantile(1.0)

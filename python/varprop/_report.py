@@ -22,6 +22,7 @@ from varprop.layers import Elementwise
 if TYPE_CHECKING:
     from varprop._statistics import Statistics
     from varprop.run import Run
+    from varprop.theory import Agreement, Beside
 
 # Decimal numbers far beyond the range of a float, as very deep networks have them.
 WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -29,14 +30,14 @@ WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 def text(run: Run) -> str:
     """Return the verdict, the settings, the table, and what there is to know about it."""
-    foot = [line for phrases in _foot(run) for line in _wrapped(phrases)]
+    foot = [line for phrases in _foot(run) for line in wrapped(phrases)]
     lines = [str(run.verdict), "", *heading(run), "", table(run), *([""] if foot else []), *foot]
     return "\n".join(lines)
 
 
 def heading(run: Run) -> list[str]:
     """Return what was simulated, in lines."""
-    return [line for phrases in _settings(run) for line in _wrapped(phrases)]
+    return [line for phrases in _settings(run) for line in wrapped(phrases)]
 
 
 def html(run: Run) -> str:
@@ -65,15 +66,19 @@ def _row(tag: str, cells: Iterable[tuple[str, str]]) -> str:
 
 def table(run: Run, every: int | None = None) -> str:
     """Return the table as text."""
-    for digits in (2, 1, 0):  # of wide numbers: as many as leave room for the names
-        names, *columns = _columns(run, every, digits)
+    # Of wide numbers as many digits, and of columns as many, as leave room for the names.
+    for digits, spare in ((2, 0), (2, 1), (2, 2), (1, 2), (0, 2)):
+        names, *columns = _columns(run, every, digits, spare)
         if _table.room(columns) >= min(_table.READABLE, max(map(len, names.cells))):
             break
     return "\n".join(_table.lines(names, columns))
 
 
-def _columns(run: Run, every: int | None = None, digits: int = 2) -> list[Column]:
-    columns = (_there_and_back if "gradients" in run.observed else _there)(run, digits)
+def _columns(run: Run, every: int | None = None, digits: int = 2, spare: int = 0) -> list[Column]:
+    """Return the columns: all, without those that z may take the place of, or without z."""
+    beside = run.beside_theory if spare < 2 else None
+    make = _there_and_back if "gradients" in run.observed else _there
+    columns = make(run, digits, beside, spare == 1 and beside is not None)
     rows = shown(len(run.layer_names), every)
     return [
         column._replace(cells=[DOTS if i is None else column.cells[i] for i in rows])
@@ -81,27 +86,34 @@ def _columns(run: Run, every: int | None = None, digits: int = 2) -> list[Column
     ]
 
 
-def _there(run: Run, digits: int) -> list[Column]:
+def _there(run: Run, digits: int, beside: Agreement | None, brief: bool) -> list[Column]:
     """Return the columns of a run without a backward pass."""
     before, after = run.preactivations, run.activations
     group = "typical trial" if run.trials > 1 else "activation"
-    return [
+    columns = [
         Column("pre-activation", "mean", _means(before, digits)),
         Column("pre-activation", "std", _spreads(before, 1, digits)),
         Column("activation", "mean", _means(after, digits)),
         Column("activation", "var", _spreads(after, 2, digits)),
         *_saturated(run),
-        *_typical(group, "log10 E[x^2]", after, most=8),
     ]
+    if beside is None:
+        return [*columns, *_typical(group, "log10 E[x^2]", after, most=8)]
+    columns += _typical(group, "log10", after)
+    if not brief:
+        columns.append(Column(group, "theory", known(beside.activations.theory)))
+    return [*columns, *_deviations(group, beside, "activations")]
 
 
-def _there_and_back(run: Run, digits: int) -> list[Column]:
+def _there_and_back(run: Run, digits: int, beside: Agreement | None, brief: bool) -> list[Column]:
     weights = run.weight_gradients
     return [
-        Column("activation", "var", _spreads(run.activations, 2, digits)),
+        *([] if brief else [Column("activation", "var", _spreads(run.activations, 2, digits))]),
         *_saturated(run),
         *_typical("activation", "log10", run.activations),
+        *_deviations("activation", beside, "activations"),
         *_typical("gradient", "log10", run.gradients),
+        *_deviations("gradient", beside, "gradients"),
         *(
             _typical("weight gradient", "log10", weights, names=run.layer_names)
             if weights.layer_names
@@ -110,9 +122,14 @@ def _there_and_back(run: Run, digits: int) -> list[Column]:
     ]
 
 
+def _deviations(group: str, beside: Agreement | None, signal: str) -> list[Column]:
+    found: Beside | None = getattr(beside, signal, None)
+    return [] if found is None else [Column(group, "z", deviations(found.z))]
+
+
 def _saturated(run: Run) -> list[Column]:
     has = "saturation" in run.activations.observed
-    return [Column("activation", "sat.", _fixed(run.activations.saturation))] if has else []
+    return [Column("activation", "sat.", fixed(run.activations.saturation))] if has else []
 
 
 def _typical(
@@ -128,10 +145,10 @@ def _typical(
     """
     logarithms = statistics.per_trial.log10_second_moment
     with np.errstate(invalid="ignore"):
-        columns = [Column(group, title, _fixed(logarithms.mean(axis=0), most))]
+        columns = [Column(group, title, fixed(logarithms.mean(axis=0), most))]
     if len(logarithms) > 1:
         low, high = statistics.interval("log10_second_moment")
-        columns.append(Column(group, "+- 95%", _fixed((high - low) / 2, most)))
+        columns.append(Column(group, "+- 95%", fixed((high - low) / 2, most)))
     if names is None or tuple(names) == statistics.layer_names:
         return columns
     filled = (dict(zip(statistics.layer_names, c.cells, strict=True)) for c in columns)
@@ -163,7 +180,7 @@ def _numbers(
         values, sizes = np.ldexp(mantissa, exponent), np.ldexp(size, exponent)
     sizes = sizes[np.isfinite(size) & (size != 0)]
     if not sizes.size or (sizes.min() >= 1e-2 and sizes.max() < 1e4):
-        return _fixed(values)
+        return fixed(values)
     return [
         f"{WIDE.multiply(Decimal(m), WIDE.power(2, e)):.{digits}e}"
         if m and math.isfinite(m)
@@ -172,11 +189,29 @@ def _numbers(
     ]
 
 
-def _fixed(values: NDArray[Any], most: int = 8) -> list[str]:
+def fixed(values: NDArray[Any], most: int = 8) -> list[str]:
     """Write four decimals, or fewer where the largest number would have more digits than most."""
     largest = np.max(np.abs(values), where=np.isfinite(values), initial=1)
     digits = min(4, max(0, most - 1 - math.floor(math.log10(largest))))
     return [f"{round(value, digits) + 0.0:.{digits}f}" for value in values.tolist()]  # no -0.0000
+
+
+def known(values: NDArray[Any], most: int = 5) -> list[str]:
+    """Write numbers as :func:`fixed` does, and a dash for those that are not known."""
+    return ["-" if cell == "nan" else cell for cell in fixed(values, most)]
+
+
+def plain(values: NDArray[Any], size: NDArray[Any] | None = None) -> list[str]:
+    """Write numbers with four decimals where all are ordinary, else with three digits.
+
+    `size` is what small ones are small beside.
+    """
+    return _numbers(values, np.zeros(values.shape, np.int64), values if size is None else size, 2)
+
+
+def deviations(z: NDArray[Any]) -> list[str]:
+    """Write numbers of standard errors."""
+    return ["-" if np.isnan(one) else f"{round(one, 1) + 0.0:.1f}" for one in z.tolist()]
 
 
 def _settings(run: Run) -> tuple[list[str], list[str]]:
@@ -228,19 +263,22 @@ def _chain(values: Iterable[object], link: str = " then ") -> str:
 
 def _foot(run: Run) -> list[list[str]]:
     """Return what the columns mean, what left the range, what was too wide: each in phrases."""
-    bound = run.verdict.max_factor
+    beside, bound = run.beside_theory, run.verdict.max_factor
     notes = [[f"verdict: on the mean square, where within a factor of {bound:g} is stable"]]
     if "gradients" in run.observed and len(set(run.network.sizes["gradients"].tolist())) > 1:
         notes[0].append("of gradients summed over a layer")
     if run.verdict.stages > 1:
         notes[0].append("changes of resolution left out")
-    if "gradients" in run.observed:
+    if "gradients" in run.observed or beside is not None:
         typical = " in the typical trial, +- half its 95% interval" if run.trials > 1 else ""
         notes.append([f"log10: of the mean square{typical}"])
+    if beside is not None:
+        notes.append(beside.key)
     if "saturation" in run.activations.observed:
         notes.append([f"sat.: share with |phi'| < {threshold(run.statistics):g}"])
     more = (_differences(run), _out_of_range(run), _short(run))
-    return [*notes, *(phrases for phrases in more if phrases)]
+    first = [] if beside is None else [beside.sentence]
+    return [*first, *notes, *(phrases for phrases in more if phrases)]
 
 
 def _differences(run: Run) -> list[str]:
@@ -285,7 +323,7 @@ def _short(run: Run) -> list[str]:
     return [f"short of precision {run.precision:g}: the interval of the {where} is {found}"]
 
 
-def _wrapped(phrases: list[str]) -> list[str]:
+def wrapped(phrases: list[str]) -> list[str]:
     """Join phrases by commas into lines that break between them, inside only at a space."""
     joined = ", ".join(phrase.replace(" ", "\0") for phrase in phrases)
     lines = (line.replace("\0", " ") for line in _broken(joined))

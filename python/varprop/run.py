@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from varprop.theory import Agreement
+
 __all__ = ["SIGNALS", "Run", "Statistics", "UnhealthySignal", "Verdict"]
 
 
@@ -208,6 +210,59 @@ class Run:
                 f"\n\n{verdict}\n\n{self.table()}"
             )
 
+    def theory(self) -> Agreement:
+        """Return theory beside the run: each layer's second moment, measured and in theory, and z.
+
+        z is the difference over its standard error, of the trials and of what theory leaves open.
+        Theory is that of infinite width (:func:`varprop.theory.propagate`) with, for chains of
+        dense layers, its first order in 1/width; linear and ReLU-family chains without biases have
+        their expectation at every width, and for one Gaussian input to Gaussian weights the
+        whole law. Elsewhere a width may do what it does not tell, about 1/width a layer, and z
+        allows for it.
+
+        Needs SciPy: ``pip install "varprop[scipy]"``.
+
+        Returns
+        -------
+        Agreement
+            ``agrees``, ``largest``, and for each signal ``measured``, ``theory``, ``error``, ``z``.
+
+        Raises
+        ------
+        NotImplementedError
+            There is no theory of a layer, or of given inputs to a layer that is not dense.
+        ValueError
+            The run has one trial, or theory leaves the range of float64.
+
+        Examples
+        --------
+        >>> import varprop as vp
+        >>> net = vp.mlp([200] * 6, "tanh", weight="lecun_normal")
+        >>> vp.simulate(net, inputs=20, trials=40, backward=True).theory().agrees
+        True
+        """
+        return self._theory
+
+    @cached_property
+    def beside_theory(self) -> Agreement | None:
+        """What :meth:`theory` returns, for reports: None where it raises, or would be slow.
+
+        A user's function is not called for a report: it may be slow, or warn far from zero.
+        """
+        if any(step.kind == "elementwise" for step in self.network.steps):
+            return None
+        try:
+            return self._theory
+        except (ImportError, NotImplementedError, ValueError):
+            return None
+
+    @cached_property
+    def _theory(self) -> Agreement:
+        require("scipy", "scipy")
+        from varprop.theory._agreement import agreement
+
+        return agreement(self)
+
     def weights(self, layer: str | int, trial: int | None = None) -> NDArray[Any]:
         """Return the weights of a layer, exactly as they were used.
 
@@ -325,7 +380,8 @@ class Run:
         Mean, std and var are those of all trials pooled. The columns of logarithms tell of the
         typical trial: the mean over trials of ``log10_second_moment`` and, for more than one, half
         the width of its 95% interval. After a backward pass these are there for activations,
-        gradients and weight gradients, and less is shown of the rest.
+        gradients and weight gradients, and less is shown of the rest. Where :meth:`theory` is of
+        use there is z, how many standard errors the logarithm is from what theory has.
 
         Parameters
         ----------
@@ -416,12 +472,13 @@ class Run:
         signal: Literal["preactivations", "activations"] = "activations",
         *,
         kind: Literal["variance", "histograms", "saturation", "weight_gradients"] = "variance",
+        theory: bool = False,
         figure: Figure | None = None,
     ) -> Figure:
         """Draw the layers: variance and mean, or what `kind` says; see :func:`varprop.plot.plot`.
 
-        Needs Matplotlib: ``pip install "varprop[plot]"``.
+        Needs Matplotlib: ``pip install "varprop[plot]"``; for `theory`, SciPy too.
         """
         from varprop.plot import plot
 
-        return plot(self, signal, kind=kind, figure=figure)
+        return plot(self, signal, kind=kind, theory=theory, figure=figure)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["plot"]
 
 _KINDS = {
-    "variance": _layers.variances,
     "histograms": _histograms.histograms,
     "saturation": _layers.shares,
     "weight_gradients": _layers.parameters,
@@ -30,6 +29,7 @@ def plot(
     signal: Signal = "activations",
     *,
     kind: Literal["variance", "histograms", "saturation", "weight_gradients"] = "variance",
+    theory: bool = False,
     figure: Figure | None = None,
 ) -> Figure:
     """Draw a run, layer by layer.
@@ -59,6 +59,10 @@ def plot(
         Of which signal going forward the variance or the histograms are.
     kind : {"variance", "histograms", "saturation", "weight_gradients"}
         Which picture.
+    theory : bool
+        Of kind "variance": whether to draw what theory has beside it, of infinite width and, as far
+        as it knows, of the typical trial; and below z, how many standard errors the trials are from
+        it: see :meth:`varprop.Run.theory`.
     figure : matplotlib Figure or SubFigure, optional
         Where to draw; by default a new figure that pyplot does not know.
 
@@ -69,7 +73,10 @@ def plot(
     Raises
     ------
     ValueError
-        The signal or the kind is unknown, or what it shows was not collected.
+        The signal or the kind is unknown, or what it shows was not collected; or theory is asked
+        for, of a run of one trial or another kind.
+    NotImplementedError
+        There is no theory of the network, or of its given inputs.
 
     Examples
     --------
@@ -81,8 +88,12 @@ def plot(
     """
     if signal not in get_args(Signal):
         raise unknown("signal", signal, get_args(Signal))
-    if kind not in _KINDS:
-        raise unknown("kind", kind, _KINDS)
+    if kind not in ("variance", *_KINDS):
+        raise unknown("kind", kind, ("variance", *_KINDS))
     if kind in ("saturation", "weight_gradients") and signal != "activations":
         raise ValueError(f"signal must be 'activations' for kind {kind!r}, got {signal!r}")
+    if theory and kind != "variance":
+        raise ValueError(f"theory must be False for kind {kind!r}, got True")
+    if kind == "variance":
+        return _layers.variances(run, signal, figure, run.theory() if theory else None)
     return _KINDS[kind](run, signal, figure)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from varprop import _catalogue
 from varprop._extras import require
 from varprop._statistics import Fields, FloatArray, Statistics
+from varprop.plot import _theory
 from varprop.plot._frame import STEPS, Signal, canvas, explain, names, room, words
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from varprop.run import Run
+    from varprop.theory import Agreement
 
 _CENTRAL = (0.025, 0.975)  # the quantiles of the trials that bound the band
 _FEW = 12  # layers whose names have room under the axis
@@ -26,12 +28,16 @@ _MARKED = 50  # layers that have room for a dot each
 _FLOATS = 300  # decimal logarithms that a float can be the power of, with room for an axis
 
 
-def variances(run: Run, signal: Signal, figure: Figure | None) -> Figure:
+def variances(
+    run: Run, signal: Signal, figure: Figure | None, beside: Agreement | None = None
+) -> Figure:
     """Draw variances and means, and the way back beside the way forward."""
     back = "gradients" in run.observed
     forward: Statistics = getattr(run, signal)
-    figure = canvas(run, figure, (10.5 if back else 7, 5.5))
-    axes = figure.subplots(2, 1 + back, sharex=True, height_ratios=(2, 1), squeeze=False)
+    height = 5.5 if beside is None else 7.0
+    figure = canvas(run, figure, (10.5 if back else 7, height))
+    rows = (2, 1) if beside is None else (2, 1, 1)
+    axes = figure.subplots(len(rows), 1 + back, sharex=True, height_ratios=rows, squeeze=False)
     _variance(axes[0, 0], run, forward, f"variance of the\n{words(signal)}")
     _mean(axes[1, 0], run, forward)
     _head(axes[0, 0], run, "forward")
@@ -40,7 +46,9 @@ def variances(run: Run, signal: Signal, figure: Figure | None) -> Figure:
         _variance(axes[0, 1], run, run.gradients, of)
         _variance(axes[1, 1], run, run.weight_gradients, "variance of the\nweight gradients")
         _head(axes[0, 1], run, "backward")
-    _name_layers(axes[1], run)
+    if beside is not None:
+        _theory.draw(axes, beside, signal)
+    _name_layers(axes[-1], run)
     explain(figure, axes[0, 0])
     return figure
 

@@ -81,3 +81,27 @@ def variances(law: Law, shape: tuple[int, ...]) -> NDArray[np.float64]:
     if abs(mean) > 1e-12 * math.sqrt(variance):
         raise NotImplementedError(f"no theory of weights whose mean is not 0, got {law}")
     return variance * taps
+
+
+def excess_kurtosis(law: Law) -> float | None:
+    """Return the excess kurtosis of the independent, symmetric numbers of a law of mean 0.
+
+    None where they are dependent or not symmetric.
+
+    Examples
+    --------
+    >>> from varprop.initializers import resolve
+    >>> round(excess_kurtosis(resolve("uniform(-2, 2)")), 9), excess_kurtosis(Orthogonal())
+    (-1.2, None)
+    """
+    if isinstance(law, Scaled):
+        return excess_kurtosis(law.of)
+    draw = law.compile((1, 1)) if law.iid else None
+    if draw is None or abs(_drawn(draw)[0]) > 1e-12 * draw.rms:
+        return None
+    if draw.distribution == "truncated_normal":
+        z = np.linspace(draw.low, draw.high, 4001)
+        density = np.exp(-0.5 * z * z)
+        second, fourth = (float(density @ z**power / density.sum()) for power in (2, 4))
+        return fourth / second**2 - 3.0
+    return {"uniform": -1.2, "normal": 0.0, "constant": 0.0}[draw.distribution]

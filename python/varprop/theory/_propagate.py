@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from varprop import _spec
+from varprop import _report, _spec, _table
 from varprop._compile import Step
 from varprop._layer import Shape
+from varprop._table import Column
 from varprop.layers import (
     Activation,
     Bias,
@@ -64,9 +65,9 @@ class LayerMoments:
             return np.log10(self.second_moment)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Propagation:
-    """What :func:`propagate` found; signals are named as in :class:`varprop.Run`.
+    """What :func:`propagate` found; signals are named as in :class:`varprop.Run`. Printed, a table.
 
     Attributes
     ----------
@@ -103,6 +104,41 @@ class Propagation:
     def c(self) -> Array:
         """Correlations of two inputs' pre-activations, shape (layers,)."""
         return self.preactivations.correlation
+
+    def table(self, every: int | None = None) -> str:
+        """Return the table of layers as text, 80 columns wide.
+
+        Parameters
+        ----------
+        every : int, optional
+            Show every so many layers, and the last: 1 shows all. By default the first and the last
+            ten of a deep network.
+        """
+        before, after, back = self.preactivations, self.activations, self.gradients
+        columns = [
+            Column("", "layer", list(self.layer_names)),
+            Column("pre-activation", "q", _report.plain(before.second_moment)),
+            Column("pre-activation", "c", _report.known(before.correlation)),
+            Column("activation", "mean", _report.plain(after.mean, after.second_moment**0.5)),
+            Column("activation", "E[x^2]", _report.plain(after.second_moment)),
+            Column("activation", "c", _report.known(after.correlation)),
+            Column("", "chi_1", _report.plain(self.chi_1)),
+            Column("gradient", "E[g^2]", _report.plain(back.second_moment)),
+        ]
+        if np.isnan(before.correlation).all():
+            columns = [column for column in columns if column.title != "c"]
+        rows = _table.shown(len(self.layer_names), every)
+        names, *others = (
+            column._replace(cells=[_table.DOTS if i is None else column.cells[i] for i in rows])
+            for column in columns
+        )
+        return "\n".join(_table.lines(names, others))
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def __repr__(self) -> str:
+        return f"<Propagation of {self.network!r}>"
 
 
 def propagate(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from scipy import special
+from numpy.typing import NDArray
+from scipy import optimize, special
 
 from varprop import _spec
 from varprop.theory.gaussian import Array
@@ -27,6 +30,7 @@ class ChainLaw:
     widths : tuple of int
         Of the layers.
     sigma_w : float
+    activation : {"linear", "relu"}
     mean_log, var_log : ndarray
         Mean and variance of ln R, where the signal is alive. R's layers are independent factors:
         differences between layers are those of one layer, and deep down ln R is nearly normal.
@@ -39,11 +43,46 @@ class ChainLaw:
 
     widths: tuple[int, ...]
     sigma_w: float
+    activation: Literal["linear", "relu"]
     mean_log: Array
     var_log: Array
     mean: Array
     mean_square: Array
     alive: Array
+
+    def quantile(self, p: float) -> Array:
+        """Return what ln R is below with probability p, where the signal is alive, by layer.
+
+        The product of the layers' characteristic functions, inverted numerically (Gil-Pelaez 1951).
+
+        Parameters
+        ----------
+        p : float
+            Between 0 and 1; what is closer to them than 1e-6 is not resolved.
+
+        Examples
+        --------
+        >>> law = linear([5, 2])  # R is exponential
+        >>> law.quantile(0.5).round(6), round(math.log(math.log(2.0)), 6)
+        (array([-0.366513]), -0.366513)
+        """
+        if not 0.0 < _spec.real("p", p) < 1.0:
+            raise ValueError(f"p must be between 0 and 1, got {p!r}")
+        return np.array([self._quantile(p, layer) for layer in range(len(self.widths))])
+
+    def _quantile(self, p: float, layer: int) -> float:
+        mean, std = float(self.mean_log[layer]), math.sqrt(self.var_log[layer])
+        t = np.arange(0.5, 600.0) * np.float64(2.0 * math.pi / (60.0 * std))
+        size = np.ones(t.shape, np.complex128)
+        for width, times in Counter(self.widths[: layer + 1]).items():
+            size *= _characteristic(self.activation, width, t) ** times
+        size *= np.exp(1j * t * ((layer + 1) * 2.0 * math.log(self.sigma_w) - mean))
+
+        def excess(x: float) -> float:
+            waves = np.imag(np.exp(-1j * t * x) * size) / np.arange(0.5, len(t))
+            return 0.5 - float(waves.sum()) / math.pi - p
+
+        return mean + float(optimize.brentq(excess, -25.0 * std, 25.0 * std, xtol=1e-10 * std))
 
 
 def linear(sizes: Sequence[int], sigma_w: float = 1.0) -> ChainLaw:
@@ -72,6 +111,7 @@ def linear(sizes: Sequence[int], sigma_w: float = 1.0) -> ChainLaw:
     return ChainLaw(
         widths,
         sigma_w,
+        "linear",
         np.cumsum(special.digamma(n / 2.0) + np.log(2.0 * w / n)),
         np.cumsum(special.polygamma(1, n / 2.0)),
         _powers(np.full(n.shape, w)),
@@ -109,6 +149,7 @@ def relu(sizes: Sequence[int], sigma_w: float = math.sqrt(2.0)) -> ChainLaw:
     return ChainLaw(
         widths,
         sigma_w,
+        "relu",
         np.cumsum(mean + math.log(w)),
         np.cumsum(variance),
         _powers(np.full(n.shape, 0.5 * w)),
@@ -119,14 +160,27 @@ def relu(sizes: Sequence[int], sigma_w: float = math.sqrt(2.0)) -> ChainLaw:
 
 def _relu_logarithm(n: int) -> tuple[float, float]:
     """Return mean and variance of ln(chi^2_k / n), k binomial, at least 1."""
+    k, share = _positive(n)
+    centre = special.digamma(k / 2.0) + math.log(2.0 / n)
+    mean = float(share @ centre)
+    return mean, float(share @ (special.polygamma(1, k / 2.0) + (centre - mean) ** 2))
+
+
+def _positive(n: int) -> tuple[Array, Array]:
+    """Return how many of n coins may show heads, at least 1, and the probabilities."""
     far = 20.0 * math.sqrt(n)  # 40 standard deviations
     k = np.arange(max(1, math.floor(n / 2 - far)), min(n, math.ceil(n / 2 + far)) + 1.0)
     logarithm = -special.betaln(k + 1.0, n - k + 1.0)  # of binomial(n, k), but for a factor
     share = np.exp(logarithm - logarithm.max())
-    share /= share.sum()
-    centre = special.digamma(k / 2.0) + math.log(2.0 / n)
-    mean = float(share @ centre)
-    return mean, float(share @ (special.polygamma(1, k / 2.0) + (centre - mean) ** 2))
+    return k, share / share.sum()
+
+
+def _characteristic(activation: str, n: int, t: Array) -> NDArray[np.complex128]:
+    """Return E exp(i t ln(chi^2_k / n)), k being n, or of coins as :func:`_positive` has it."""
+    k, share = (np.array([float(n)]), np.ones(1)) if activation == "linear" else _positive(n)
+    k, share = k[share > 1e-18], share[share > 1e-18]
+    turned = special.loggamma(k[:, None] / 2.0 + 1j * t) - special.gammaln(k / 2.0)[:, None]
+    return np.asarray(share @ np.exp(turned + 1j * t * math.log(2.0 / n)))
 
 
 def _powers(factors: Array) -> Array:
