@@ -263,9 +263,9 @@ def test_help_names_every_command_and_default():
     assert set(re.findall("--([a-z]+)", text)) == {
         *("input", "batch", "depth", "width", "sizes", "activation", "last", "weight", "bias"),
         *("trials", "backward", "loss", "stat", "memory"),
-        *("seed", "dtype", "threads", "plot", "output", "dry", "help"),
+        *("seed", "dtype", "threads", "plot", "output", "dry", "method", "help"),
     }
-    assert text.count("[default: ") == 16
+    assert text.count("[default: ") == 17
     text = succeed("jacobian", "--help")
     assert set(re.findall("--([a-z]+)", text)) == {
         *("input", "batch", "depth", "width", "sizes", "activation", "last", "weight", "bias"),
@@ -461,3 +461,10 @@ def on_a_terminal(**streams):
                 shown += part
     assert process.returncode == 0
     return shown
+
+
+def test_implicit_weights():
+    options = ("--width", "3000", "--depth", "3", "--batch", "4", "--method", "implicit")
+    run = succeed("simulate", *options, "--weight", "kaiming_normal", "--backward")
+    assert "implicit weights" in run
+    assert "normal(std=" in fail(1, "simulate", *options)
