@@ -23,8 +23,9 @@ struct Implicit {
   Products products;
   std::vector<T> left;        // (rows, depth) of a product with normals and with rows of U
   std::vector<double> along;  // D Z^T, (rows, rank)
-  std::vector<double> steps;  // of the triangle: its rows over minus their diagonals
-  std::vector<double> mends;  // (rank, rank), of the rows of U where pivots are late
+  // Triangles, (rank, rank): a pivot after rows of U to its own row of U; and rows of U to mended
+  // ones, where pivots are late.
+  std::vector<double> steps, mends;
 
   Implicit() = default;
   // For layers of so many inputs and outputs at the most.
@@ -32,7 +33,7 @@ struct Implicit {
            bool back)
       : search(rows) {
     const std::int64_t widest = *std::max_element(inputs.begin(), inputs.end());
-    products.reserve((2 * rows + 1) * rows);
+    products.reserve((rows + 1) * rows);
     left.resize(static_cast<std::size_t>(rows * (back ? 2 : 1) * rows));
     if (!back) {
       roots.emplace_back(rows, widest);
@@ -48,7 +49,7 @@ struct Implicit {
   static std::size_t bytes(std::int64_t rows, const std::vector<std::int64_t>& inputs,
                            std::int64_t outputs, bool back) {
     const auto square = static_cast<std::size_t>(rows * rows);
-    const std::size_t shared = Search::bytes(rows) + Products::bytes((2 * rows + 1) * rows);
+    const std::size_t shared = Search::bytes(rows) + Products::bytes((rows + 1) * rows);
     if (!back) return shared + square * sizeof(T) + Root::bytes(rows, rows);
     std::size_t sum =
         shared + square * (2 * sizeof(T) + 3 * sizeof(double)) + Root::bytes(rows, outputs);
@@ -59,7 +60,7 @@ struct Implicit {
 
 // Memory of a member for rows of doubles.
 inline std::size_t strip_numbers(std::int64_t rows) {
-  return rows == 0 ? 0 : static_cast<std::size_t>((2 * rows + 1) * kStripColumns);
+  return static_cast<std::size_t>(2 * rows * kStripColumns);
 }
 
 }  // namespace varprop

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "chain/worker.hpp"
 
@@ -13,6 +14,9 @@ namespace {
 // How small what is left of a row's square may get before it is computed anew, as it is a
 // difference of larger numbers.
 constexpr double kCancelled = 0x1p-20;
+
+// Squares of rows below it are of numbers that may be too small to be squared.
+constexpr double kSmall = 0x1p-900;
 
 // Times the rounding of a sum, in units of which what is left of a row is zero.
 constexpr double kRounding = 16 * 0x1p-53;
@@ -24,7 +28,21 @@ class Elimination {
         search_(search),
         products_(products.taken.data()),
         open_(static_cast<std::int64_t>(search.open.size())),
-        square_(static_cast<std::size_t>(open_)) {}
+        square_(search.left),
+        column_(search.column) {}
+
+  // Brings rows near 1, by largest(i), where their squares are too small, and tells whether there
+  // were any: then all products are to be taken once more.
+  template <class Largest>
+  bool rescale(Largest largest) {
+    bool any = false;
+    for (std::int64_t i = 0; i < open_; ++i) {
+      if (products_[i * open_ + i] >= kSmall) continue;
+      const double size = largest(row(i));
+      if (size > 0 && root_.rescale(row(i), exponent_of(size))) any = true;
+    }
+    return any;
+  }
 
   // The first products, of the rows of X themselves and of ones.
   void begin() {
@@ -127,18 +145,17 @@ class Elimination {
 
   void take(std::int64_t pivot) {
     const double size = std::sqrt(rest(pivot, pivot));
-    std::vector<double> column(at(open_));
     const std::int64_t rank = root_.rank();
     for (std::int64_t i = 0; i < open_; ++i) {
       if (closed(i)) continue;
-      column[at(i)] = rest(i, pivot) / size;
-      root_.row(row(i))[rank] = column[at(i)];
+      column_[at(i)] = rest(i, pivot) / size;
+      root_.row(row(i))[rank] = column_[at(i)];
     }
     root_.take(row(pivot), late_);
     close(pivot);
     for (std::int64_t i = 0; i < open_; ++i) {
       if (closed(i)) continue;
-      for (std::int64_t j = 0; j <= i; ++j) rest(i, j) -= column[at(i)] * column[at(j)];
+      for (std::int64_t j = 0; j <= i; ++j) rest(i, j) -= column_[at(i)] * column_[at(j)];
     }
   }
 
@@ -146,21 +163,23 @@ class Elimination {
   Search& search_;
   const double* const products_;
   const std::int64_t open_;
-  bool late_ = false;  // are these not the first products?
-  std::vector<double> square_;
+  bool late_ = false;            // are these not the first products?
+  std::vector<double>& square_;  // what is left of open rows, when it was last computed
+  std::vector<double>& column_;
 };
 
 }  // namespace
 
 Root::Root(std::int64_t rows, std::int64_t width)
     : sums(static_cast<std::size_t>(rows)),
+      exponents_(sums.size()),
       pivots_(static_cast<std::size_t>(std::min(rows, width))),
       l_(sums.size() * pivots_.size()) {}
 
 std::size_t Root::bytes(std::int64_t rows, std::int64_t width) {
   const auto count = static_cast<std::size_t>(rows);
   const auto columns = static_cast<std::size_t>(std::min(rows, width));
-  return (count * (columns + 1) + columns) * sizeof(double);
+  return (count * (columns + 1) + columns) * sizeof(double) + count * sizeof(int);
 }
 
 void Root::begin(std::int64_t rows, std::int64_t width, int exponent) {
@@ -168,8 +187,15 @@ void Root::begin(std::int64_t rows, std::int64_t width, int exponent) {
   most_ = std::min(rows, width);
   rank_ = 0;
   late_ = false;
-  exponent_ = exponent;
   std::fill_n(l_.begin(), rows * most_, 0.0);
+  for (std::int64_t i = 0; i < rows; ++i) rescale(i, exponent);
+}
+
+bool Root::rescale(std::int64_t i, int exponent) {
+  constexpr int kLeast = std::numeric_limits<double>::min_exponent - 1;  // its scale is finite
+  int& own = exponents_[static_cast<std::size_t>(i)];
+  const int before = std::exchange(own, std::max(exponent, kLeast));
+  return own != before;
 }
 
 void Root::divide(double* row) const {
@@ -192,13 +218,13 @@ Search::Search(std::int64_t rows) {
   const auto count = static_cast<std::size_t>(rows);
   open.reserve(count);
   equal.resize(count);
-  squares.resize(count);
+  for (auto* const of_rows : {&squares, &left, &column}) of_rows->resize(count);
   for (auto* const square : {&coefficients, &rest, &part}) square->resize(count * count);
 }
 
 std::size_t Search::bytes(std::int64_t rows) {
   const auto count = static_cast<std::size_t>(rows);
-  return count * (3 * count + 1) * sizeof(double) + count * (sizeof(Row) + sizeof(std::int64_t));
+  return count * (3 * count + 3) * sizeof(double) + count * (sizeof(Row) + sizeof(std::int64_t));
 }
 
 template <class T>
@@ -215,16 +241,17 @@ bool take_root(Worker<T>& worker, const Signal<T>& x, std::int64_t rows, std::in
       search.open.push_back({i, std::numeric_limits<double>::infinity()});
     }
     std::iota(search.equal.begin(), search.equal.end(), 0);
+    search.first = true;
   }
   member.barrier();
-  const double scale = std::ldexp(1.0, -root.exponent());
-  bool first = true;
   while (!search.open.empty()) {
+    const bool first = search.first;
     const auto open = static_cast<std::int64_t>(search.open.size());
     const std::int64_t rank = first ? 0 : root.rank();
     const auto write = [&](std::int64_t column, int columns, double* to) {
       const auto put = [&](std::int64_t row, std::int64_t i) {
-        worker.kernel.widen(x.x + row * x.stride + column, columns, scale, to + i * kStripColumns);
+        worker.kernel.widen(x.x + row * x.stride + column, columns, root.scale(row),
+                            to + i * kStripColumns);
       };
       for (std::int64_t i = 0; i < open; ++i) put(search.open[static_cast<std::size_t>(i)].row, i);
       for (std::int64_t k = 0; k < rank; ++k) put(root.pivot(k), open + k);
@@ -245,18 +272,27 @@ bool take_root(Worker<T>& worker, const Signal<T>& x, std::int64_t rows, std::in
     if (!take_products(member, shared.products, strip, pairs, width, write)) return false;
     if (member.first()) {
       Elimination elimination(root, search, shared.products);
-      if (first) {
+      const auto row = [&](std::int64_t i) { return x.x + i * x.stride; };
+      const auto largest = [&](std::int64_t i) {
+        double size = 0;
+        for (std::int64_t j = 0; j < width; ++j) {
+          size = std::max(size, static_cast<double>(std::abs(row(i)[j])));
+        }
+        return size;
+      };
+      if (!first) {
+        elimination.go_on();
+        elimination.run();
+      } else if (!elimination.rescale(largest)) {
         elimination.begin();
         elimination.leave_equal([&](std::int64_t i, std::int64_t j) {
-          return std::equal(x.x + i * x.stride, x.x + i * x.stride + width, x.x + j * x.stride);
+          return std::equal(row(i), row(i) + width, row(j));
         });
-      } else {
-        elimination.go_on();
+        elimination.run();
+        search.first = false;
       }
-      elimination.run();
     }
     member.barrier();
-    first = false;
   }
   if (member.first()) {
     for (std::int64_t i = 0; i < rows; ++i) {
