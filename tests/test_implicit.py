@@ -186,6 +186,22 @@ def test_rows_that_are_nearly_equal_keep_their_difference() -> None:
         assert abs(ratio) < 5 * np.sqrt(2 / 400 * depth) + depth / 400
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [given(4, 16), given(30, 16), ROWS["dependent"][:, :16]])
+def test_beside_what_entered_the_gradient_is_new(rows: np.ndarray, dtype: str) -> None:
+    # W D^T outside of the rows of X is normal, whatever roundings there are among these rows.
+    layers = [*[dense(20, None) for _ in range(4)], dense(3, None)]
+    tiny = {"float32": 1e-5, "float64": 1e-12}[dtype]
+    for trial in range(10):
+        for x, by_x, _, by_y in products(whole(layers, rows, dtype=dtype, trial=trial)):
+            _, sizes, rest = np.linalg.svd(x)
+            outside = by_x @ rest[(sizes > tiny * sizes[0]).sum() :].T
+            left, sizes, _ = np.linalg.svd(by_y, full_matrices=False)
+            normals = left[:, :3].T @ outside / (0.2 * sizes[:3, None])
+            # 6 sigma.
+            assert abs(np.sum(normals**2) - normals.size) <= 6 * np.sqrt(2 * normals.size)
+
+
 @pytest.mark.parametrize("size", [1e-150, 1e-160, 1e-200, 1e-300, 5e-309, 1e-317, 1e150, 1e300])
 def test_rows_of_any_size_are_rows(size: float) -> None:
     # Alone or beside others, also where the range of doubles ends before their squares.
