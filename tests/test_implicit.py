@@ -187,6 +187,56 @@ def test_rows_that_are_nearly_equal_keep_their_difference() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [given(4, 16), given(30, 16), ROWS["dependent"][:, :16]])
+def test_beside_what_entered_the_gradient_is_new(rows: np.ndarray, dtype: str) -> None:
+    # W D^T outside of the rows of X is normal, whatever roundings there are among these rows.
+    layers = [*[dense(20, None) for _ in range(4)], dense(3, None)]
+    tiny = {"float32": 1e-5, "float64": 1e-12}[dtype]
+    for trial in range(10):
+        for x, by_x, _, by_y in products(whole(layers, rows, dtype=dtype, trial=trial)):
+            _, sizes, rest = np.linalg.svd(x)
+            outside = by_x @ rest[(sizes > tiny * sizes[0]).sum() :].T
+            left, sizes, _ = np.linalg.svd(by_y, full_matrices=False)
+            normals = left[:, :3].T @ outside / (0.2 * sizes[:3, None])
+            # 6 sigma.
+            assert abs(np.sum(normals**2) - normals.size) <= 6 * np.sqrt(2 * normals.size)
+
+
+@pytest.mark.parametrize("size", [1e-150, 1e-160, 1e-200, 1e-300, 5e-309, 1e-317, 1e150, 1e300])
+def test_rows_of_any_size_are_rows(size: float) -> None:
+    # Alone or beside others, also where the range of doubles ends before their squares.
+    layers = [dense(60, None), vp.Activation("relu"), vp.Scale(1.0), dense(50, None)]
+    x = given(4)
+    for inputs in (size * x, np.vstack([x[:2], size * x[2:]]), np.vstack([size * x[:1], x[1:]])):
+        run = whole(layers, inputs)
+        assert run["observed"]["out_of_range"] == -1
+        for x_, by_x, y, by_y in products(run):
+            s, r = (np.abs(rows).max(axis=1, keepdims=True) for rows in (x_, y))
+            assert s.min() > 0
+            assert r.min() > 0
+            assert (np.abs(by_x).max(axis=1) > 0.01).all()
+            # X (W D^T) = Y D^T in units of the rows; subnormal numbers have few digits.
+            few = 1e-12 if np.abs(inputs).min() > 1e-300 else 1e-4
+            a, b = (x_ / s) @ by_x.T, (y / r) @ by_y.T * (r / s)
+            assert np.allclose(a, b, rtol=0, atol=few * max(np.abs(a).max(), 1))
+
+
+def test_rows_of_different_sizes_leave_each_other_alone() -> None:
+    # By a power of two the numbers of linear layers change, and no other bit of theirs.
+    layers = [vp.Dense(60, "linear", NORMAL, None) for _ in range(3)]
+    x = given(5)
+    one, other = (whole(layers, x * np.ldexp(1.0, [[0, 0, 0, 0, e]]).T) for e in (-2, -700))
+    for a, b in zip(one["activations"], other["activations"], strict=True):
+        assert np.allclose(a[:4], b[:4], rtol=1e-12)
+        assert np.allclose(np.ldexp(a[4], 2), np.ldexp(b[4], 700), rtol=1e-12)
+    assert np.allclose(one["input_gradients"], other["input_gradients"], rtol=1e-9)
+    for signal in ("weight_gradients", "gradients"):
+        a, b = (run["observed"][signal] for run in (one, other))
+        assert np.isfinite(b["variance"]).all()
+        assert a["variance"].shape == b["variance"].shape
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rows", ["some", "more than the width", "dependent"])
 @pytest.mark.parametrize("name", ["relu", "residual"])
 def test_threads_and_memory_change_no_bit(name: str, rows: str, dtype: str) -> None:

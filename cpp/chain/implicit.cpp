@@ -24,18 +24,24 @@ void draw_rows(const Kernels<T>& kernel, const Recipe<T>& recipe, std::int64_t r
   }
 }
 
+// Row k becomes what row k of a triangle makes of the rows up to it. In place: a product reads all
+// terms of its columns before it writes.
+void multiply_in_place(const double* triangle, std::int64_t size, std::int64_t k, int columns,
+                       double* to, std::ptrdiff_t stride) {
+  kernels<double>().multiply({triangle + k * padded(size), size, 1}, to, stride,
+                             static_cast<int>(k + 1), true, nullptr,
+                             {to + k * stride, stride, 1, columns});
+}
+
 // Some columns of the rows of U, each what is left of a pivot by those before.
 template <class T>
 void write_basis(const Implicit<T>& shared, const Root& root, const Signal<T>& x,
                  std::int64_t column, int columns, double* to, std::ptrdiff_t stride) {
   const std::int64_t rank = root.rank();
   for (std::int64_t k = 0; k < rank; ++k) {
-    const Tile<double> row{to + k * stride, stride, 1, columns};
-    kernels<T>().widen(x.x + root.pivot(k) * x.stride + column, columns,
-                       std::ldexp(1 / root.triangle(k)[k], -root.exponent()), row.data);
-    if (k == 0) continue;
-    kernels<double>().multiply({shared.steps.data() + k * padded(rank), rank, 1}, to, stride,
-                               static_cast<int>(k), false, nullptr, row);
+    const std::int64_t i = root.pivot(k);
+    kernels<T>().widen(x.x + i * x.stride + column, columns, root.scale(i), to + k * stride);
+    multiply_in_place(shared.steps.data(), rank, k, columns, to, stride);
   }
 }
 
@@ -44,16 +50,11 @@ template <class T>
 void mend_basis(const Implicit<T>& shared, std::int64_t rank, int columns, double* to,
                 std::ptrdiff_t stride) {
   for (std::int64_t k = rank; k-- > 0;) {
-    const double* const mend = shared.mends.data() + k * padded(rank);
-    double* const row = to + k * stride;
-    for (std::int64_t j = 0; j < divide_up(columns, kLanes) * kLanes; ++j) row[j] *= mend[k];
-    if (k == 0) continue;
-    kernels<double>().multiply({mend, rank, 1}, to, stride, static_cast<int>(k), false, nullptr,
-                               {row, stride, 1, columns});
+    multiply_in_place(shared.mends.data(), rank, k, columns, to, stride);
   }
 }
 
-// From products of the rows of U, padded, to the inverse of their root.
+// From products of the rows of U, padded, to their root, in place, and its inverse.
 void invert_root(double* products, std::int64_t rank, double* inverse) {
   const std::int64_t stride = padded(rank);
   std::fill_n(inverse, rank * stride, 0.0);
@@ -99,7 +100,7 @@ void Forward<T>::imply(std::int64_t l, Plan<T>& plan, bool seen) {
     for (std::int64_t i = 0; i < plan.rows; ++i) {
       T* const to = shared.left.data() + i * plan.depth;
       for (std::int64_t k = 0; k < plan.depth; ++k) {
-        to[k] = static_cast<T>(std::ldexp(root.row(i)[k], root.exponent() - spread));
+        to[k] = static_cast<T>(std::ldexp(root.row(i)[k], root.exponent(i) - spread));
       }
     }
   }
@@ -129,12 +130,16 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
 
   if (member.first()) root.write_steps(shared.steps.data());
   member.barrier();
+  const auto each_block = [&](int columns, auto action) {
+    for (int j = 0; j < columns; j += kBlockColumns) {
+      action(j, std::min(kBlockColumns, columns - j));
+    }
+  };
   if (root.late()) {
     const auto basis = [&](std::int64_t column, int columns, double* to) {
-      for (int j = 0; j < columns; j += kBlockColumns) {
-        write_basis(shared, root, plan.in, column + j, std::min(kBlockColumns, columns - j), to + j,
-                    kStripColumns);
-      }
+      each_block(columns, [&](int j, int count) {
+        write_basis(shared, root, plan.in, column + j, count, to + j, kStripColumns);
+      });
     };
     if (!take_products(member, shared.products, worker_.strip, {rank, rank, 0}, layer.fan_in(),
                        basis)) {
@@ -144,11 +149,10 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
     member.barrier();
   }
 
-  const double gradient_scale = std::ldexp(1.0, -gradient.exponent());
   const auto beside_normals = [&](std::int64_t column, int columns, double* to) {
     draw_rows(kernel, normals, 0, rank, column, columns, to);
     for (std::int64_t i = 0; i < rows; ++i) {
-      kernel.widen(plan.gradient.x + i * plan.gradient.stride + column, columns, gradient_scale,
+      kernel.widen(plan.gradient.x + i * plan.gradient.stride + column, columns, gradient.scale(i),
                    to + (rank + i) * kStripColumns);
     }
   };
@@ -162,10 +166,17 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
   }
   member.barrier();
 
-  const double in_scale = std::ldexp(1.0, -root.exponent());
+  // Of V with the rows of U; from those with the pivots they follow well, unless some are late.
   const auto beside_pivots = [&](std::int64_t column, int columns, double* to) {
-    for (std::int64_t k = 0; k < rank; ++k) {
-      kernel.widen(plan.in.x + root.pivot(k) * plan.in.stride + column, columns, in_scale,
+    if (root.late()) {
+      each_block(columns, [&](int j, int count) {
+        write_basis(shared, root, plan.in, column + j, count, to + j, kStripColumns);
+        mend_basis(shared, rank, count, to + j, kStripColumns);
+      });
+    }
+    for (std::int64_t k = 0; k < rank && !root.late(); ++k) {
+      const std::int64_t i = root.pivot(k);
+      kernel.widen(plan.in.x + i * plan.in.stride + column, columns, root.scale(i),
                    to + k * kStripColumns);
     }
     draw_rows(kernel, normals, rows, fresh, column, columns, to + rank * kStripColumns);
@@ -176,17 +187,17 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
   }
   if (member.first()) {
     double* const of_normals = shared.products.taken.data();  // V U^T, (fresh, rank)
-    root.divide(shared.steps.data(), of_normals, fresh, between);
+    if (!root.late()) root.divide(shared.steps.data(), of_normals, fresh, between);
     for (std::int64_t i = 0; i < fresh * between; ++i) of_normals[i] = -of_normals[i];
     add_product({gradient.row(0), gradient.stride(), 1}, of_normals, between, rows, fresh, rank,
                 shared.along.data(), between);
-    const double scale = std::ldexp(layer.weight.draw.std,
-                                    plan.gradient.exponent - plan.exponent + gradient.exponent());
+    const int shift = plan.gradient.exponent - plan.exponent;
     const std::int64_t depth = std::max<std::int64_t>(1, fresh + rank);
     std::fill_n(shared.left.begin(), rows * depth, T{0});
     for (std::int64_t i = 0; i < rows; ++i) {
       T* const to = shared.left.data() + i * depth;
       const double* const along = shared.along.data() + i * between;
+      const double scale = std::ldexp(layer.weight.draw.std, shift + gradient.exponent(i));
       for (std::int64_t k = 0; k < fresh; ++k) to[k] = static_cast<T>(gradient.row(i)[k] * scale);
       for (std::int64_t j = 0; j < rank; ++j) to[fresh + j] = static_cast<T>(along[j] * scale);
     }
@@ -250,10 +261,16 @@ template <class T>
 void Backward<T>::record_implied(const BackwardPlan<T>& plan, std::int64_t l) {
   const std::int64_t weight = program_.weight[static_cast<std::size_t>(l)];
   const Root& x = shared_.implicit.roots[static_cast<std::size_t>(weight)];
-  const Root& gradient = shared_.implicit.gradient;
+  Root& gradient = shared_.implicit.gradient;
+  const auto exponent = [&](std::int64_t i) { return x.exponent(i) + gradient.exponent(i); };
+  int most = exponent(0);
+  for (std::int64_t i = 1; i < plan.rows; ++i) most = std::max(most, exponent(i));
   double sum = 0, squares = 0;
-  for (std::int64_t i = 0; i < plan.rows; ++i) {
-    sum += x.sums[static_cast<std::size_t>(i)] * gradient.sums[static_cast<std::size_t>(i)];
+  for (std::int64_t i = 0; i < plan.rows; ++i) {  // in one scale, now that nothing else needs it
+    const double factor = std::ldexp(1.0, exponent(i) - most);
+    for (std::int64_t k = 0; k < gradient.rank(); ++k) gradient.row(i)[k] *= factor;
+    const auto row = static_cast<std::size_t>(i);
+    sum += factor * x.sums[row] * gradient.sums[row];
   }
   std::vector<double>& both = shared_.implicit.products.taken;  // L^T R
   const std::int64_t between = gradient.stride();
@@ -269,7 +286,7 @@ void Backward<T>::record_implied(const BackwardPlan<T>& plan, std::int64_t l) {
   Taken taken;
   taken.moments = {count, sum / count, std::max(0.0, squares - sum * (sum / count))};
   worker_.record(worker_.results.weight_gradients, weight, program_.weights, taken,
-                 plan.in.exponent + x.exponent() + plan.gradient.exponent + gradient.exponent());
+                 plan.in.exponent + plan.gradient.exponent + most);
 }
 
 #define INSTANTIATE(T)                                                                   \

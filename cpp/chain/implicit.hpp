@@ -22,8 +22,8 @@ struct Implicit {
   Search search{0};
   Products products;
   std::vector<T> left;  // (rows, depth) of a product with normals and with rows of U
-  // Small matrices, rows padded: D Z^T; the triangle's steps; and what mends the rows of U where
-  // pivots are late.
+  // Small matrices, rows padded: D Z^T; and triangles, from a pivot after rows of U to its own row
+  // of U, and from rows of U to mended ones, where pivots are late.
   std::vector<double> along, steps, mends;
 
   Implicit() = default;
@@ -32,7 +32,7 @@ struct Implicit {
            bool back)
       : search(rows) {
     const std::int64_t widest = *std::max_element(inputs.begin(), inputs.end());
-    products = Products(2 * rows + 1, rows);
+    products = Products(rows + 1, rows);
     left.resize(static_cast<std::size_t>(rows * (back ? 2 : 1) * rows));
     if (!back) {
       roots.emplace_back(rows, widest);
@@ -48,7 +48,7 @@ struct Implicit {
   static std::size_t bytes(std::int64_t rows, const std::vector<std::int64_t>& inputs,
                            std::int64_t outputs, bool back) {
     const auto square = static_cast<std::size_t>(rows * padded(rows));
-    const std::size_t shared = Search::bytes(rows) + Products::bytes(2 * rows + 1, rows);
+    const std::size_t shared = Search::bytes(rows) + Products::bytes(rows + 1, rows);
     const std::int64_t widest = *std::max_element(inputs.begin(), inputs.end());
     if (!back) return shared + square * sizeof(T) + Root::bytes(rows, widest);
     std::size_t sum =
@@ -60,7 +60,7 @@ struct Implicit {
 
 // Memory of a member for rows of doubles.
 inline std::size_t strip_numbers(std::int64_t rows) {
-  return rows == 0 ? 0 : static_cast<std::size_t>((2 * rows + 1) * kStripColumns);
+  return static_cast<std::size_t>(2 * rows * kStripColumns);
 }
 
 }  // namespace varprop

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "chain/worker.hpp"
 
@@ -13,6 +14,9 @@ namespace {
 // How small what is left of a row's square may get before it is computed anew, as it is a
 // difference of larger numbers.
 constexpr double kCancelled = 0x1p-20;
+
+// Squares of rows below it are of numbers that may be too small to be squared.
+constexpr double kSmall = 0x1p-900;
 
 // Times the rounding of a sum, in units of which what is left of a row is zero.
 constexpr double kRounding = 16 * 0x1p-53;
@@ -28,13 +32,26 @@ class Elimination {
         products_(products.taken.data()),
         open_(static_cast<std::int64_t>(search.open.size())),
         stride_(padded(open_)),
-        square_(static_cast<std::size_t>(open_)) {
+        square_(search.left) {
     for (std::int64_t i = 0; i < open_; ++i) {
       for (std::int64_t j = 0; j <= i; ++j) {
         search_.rest[at(j * stride_ + i)] = rest(i)[j] = products_[i * stride_ + j];
       }
       diagonal(i) = square_[at(i)] = rest(i)[i];
     }
+  }
+
+  // Brings rows near 1, by largest(i), where their squares are too small, and tells whether there
+  // were any: then all products are to be taken once more.
+  template <class Largest>
+  bool rescale(Largest largest) {
+    bool any = false;
+    for (std::int64_t i = 0; i < open_; ++i) {
+      if (square_[at(i)] >= kSmall) continue;
+      const double size = largest(row(i));
+      if (size > 0 && root_.rescale(row(i), exponent_of(size))) any = true;
+    }
+    return any;
   }
 
   // After the first products, of the rows of X themselves and of ones. Leaves out rows that are
@@ -172,21 +189,23 @@ class Elimination {
   Search& search_;
   const double* const products_;
   const std::int64_t open_, stride_;
-  std::int64_t counted_ = 0;  // pivots whose effect on the rest is counted
-  bool late_ = false;         // are these not the first products?
-  std::vector<double> square_;
+  std::int64_t counted_ = 0;     // pivots whose effect on the rest is counted
+  bool late_ = false;            // are these not the first products?
+  std::vector<double>& square_;  // what is left of open rows, when it was last computed
 };
 
 }  // namespace
 
 Root::Root(std::int64_t rows, std::int64_t width)
     : sums(static_cast<std::size_t>(rows)),
+      exponents_(sums.size()),
       pivots_(static_cast<std::size_t>(std::min(rows, width))),
       l_(static_cast<std::size_t>(rows * padded(std::min(rows, width)))) {}
 
 std::size_t Root::bytes(std::int64_t rows, std::int64_t width) {
   const std::int64_t most = std::min(rows, width);
-  return static_cast<std::size_t>(rows * (padded(most) + 1) + most) * sizeof(double);
+  return static_cast<std::size_t>(rows * (padded(most) + 1) + most) * sizeof(double) +
+         static_cast<std::size_t>(rows) * sizeof(int);
 }
 
 void Root::begin(std::int64_t rows, std::int64_t width, int exponent) {
@@ -194,8 +213,15 @@ void Root::begin(std::int64_t rows, std::int64_t width, int exponent) {
   most_ = std::min(rows, width);
   rank_ = 0;
   late_ = false;
-  exponent_ = exponent;
   std::fill_n(l_.begin(), rows * stride(), 0.0);
+  for (std::int64_t i = 0; i < rows; ++i) rescale(i, exponent);
+}
+
+bool Root::rescale(std::int64_t i, int exponent) {
+  constexpr int kLeast = std::numeric_limits<double>::min_exponent - 1;  // its scale is finite
+  int& own = exponents_[static_cast<std::size_t>(i)];
+  const int before = std::exchange(own, std::max(exponent, kLeast));
+  return own != before;
 }
 
 void Root::write_steps(double* steps) const {
@@ -203,6 +229,7 @@ void Root::write_steps(double* steps) const {
     const double* const l = triangle(k);
     std::fill_n(steps, padded(rank_), 0.0);
     for (std::int64_t j = 0; j < k; ++j) steps[j] = -l[j] / l[k];
+    steps[k] = 1 / l[k];
   }
 }
 
@@ -213,10 +240,10 @@ void Root::divide(const double* steps, double* rows, std::int64_t count,
     const auto few = static_cast<int>(std::min(kRows, count - i));
     double* const to = rows + i * between;
     for (std::int64_t k = 0; k < rank_; ++k) {
-      const double diagonal = triangle(k)[k];
-      for (int n = 0; n < few; ++n) to[n * between + k] /= diagonal;
+      double column[kRows] = {};
       kernel_table().inner({to, between, few}, {steps + k * padded(rank_), padded(rank_), 1},
-                           static_cast<int>(padded(k)), to + k, between);
+                           static_cast<int>(padded(k + 1)), column, 1);
+      for (int n = 0; n < few; ++n) to[n * between + k] = column[n];
     }
   }
 }
@@ -233,8 +260,7 @@ Search::Search(std::int64_t rows) {
   const auto count = static_cast<std::size_t>(rows);
   open.reserve(count);
   equal.resize(count);
-  squares.resize(count);
-  diagonal.resize(count);
+  for (auto* const of_rows : {&squares, &left, &diagonal}) of_rows->resize(count);
   const std::int64_t square = rows * std::max<std::int64_t>(padded(rows), kTogether);
   for (auto* const matrix : {&coefficients, &rest, &factor, &turned, &steps}) {
     matrix->resize(static_cast<std::size_t>(square));
@@ -245,7 +271,7 @@ Search::Search(std::int64_t rows) {
 std::size_t Search::bytes(std::int64_t rows) {
   const auto count = static_cast<std::size_t>(rows);
   const std::int64_t square = rows * std::max<std::int64_t>(padded(rows), kTogether);
-  return (5 * static_cast<std::size_t>(square) + 2 * count) * sizeof(double) +
+  return (5 * static_cast<std::size_t>(square) + 3 * count) * sizeof(double) +
          count * (sizeof(Row) + sizeof(std::int64_t));
 }
 
@@ -263,16 +289,17 @@ bool take_root(Worker<T>& worker, const Signal<T>& x, std::int64_t rows, std::in
       search.open.push_back({i, std::numeric_limits<double>::infinity()});
     }
     std::iota(search.equal.begin(), search.equal.end(), 0);
+    search.first = true;
   }
   member.barrier();
-  const double scale = std::ldexp(1.0, -root.exponent());
-  bool first = true;
   while (!search.open.empty()) {
+    const bool first = search.first;
     const auto open = static_cast<std::int64_t>(search.open.size());
     const std::int64_t rank = first ? 0 : root.rank();
     const auto write = [&](std::int64_t column, int columns, double* to) {
       const auto put = [&](std::int64_t row, std::int64_t i) {
-        worker.kernel.widen(x.x + row * x.stride + column, columns, scale, to + i * kStripColumns);
+        worker.kernel.widen(x.x + row * x.stride + column, columns, root.scale(row),
+                            to + i * kStripColumns);
       };
       for (std::int64_t i = 0; i < open; ++i) put(search.open[static_cast<std::size_t>(i)].row, i);
       for (std::int64_t k = 0; k < rank; ++k) put(root.pivot(k), open + k);
@@ -293,17 +320,26 @@ bool take_root(Worker<T>& worker, const Signal<T>& x, std::int64_t rows, std::in
     if (!take_products(member, shared.products, strip, pairs, width, write)) return false;
     if (member.first()) {
       Elimination elimination(root, search, shared.products);
-      if (first) {
-        elimination.begin([&](std::int64_t i, std::int64_t j) {
-          return std::equal(x.x + i * x.stride, x.x + i * x.stride + width, x.x + j * x.stride);
-        });
-      } else {
+      const auto row = [&](std::int64_t i) { return x.x + i * x.stride; };
+      const auto largest = [&](std::int64_t i) {
+        double size = 0;
+        for (std::int64_t j = 0; j < width; ++j) {
+          size = std::max(size, static_cast<double>(std::abs(row(i)[j])));
+        }
+        return size;
+      };
+      if (!first) {
         elimination.go_on();
+        elimination.run();
+      } else if (!elimination.rescale(largest)) {
+        elimination.begin([&](std::int64_t i, std::int64_t j) {
+          return std::equal(row(i), row(i) + width, row(j));
+        });
+        elimination.run();
+        search.first = false;
       }
-      elimination.run();
     }
     member.barrier();
-    first = false;
   }
   if (member.first()) {
     for (std::int64_t i = 0; i < rows; ++i) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -20,13 +21,16 @@ class Root {
   Root(std::int64_t rows, std::int64_t width);
   static std::size_t bytes(std::int64_t rows, std::int64_t width);
 
-  // Of an X of that size, times 2^-exponent.
+  // Of an X of that size, its rows times 2^-exponent.
   void begin(std::int64_t rows, std::int64_t width, int exponent);
+  // Gives a row an exponent of its own; false where it has that.
+  bool rescale(std::int64_t i, int exponent);
 
   std::int64_t rows() const { return rows_; }
   std::int64_t rank() const { return rank_; }
   std::int64_t most() const { return most_; }  // columns that there may be
-  int exponent() const { return exponent_; }
+  int exponent(std::int64_t i) const { return exponents_[static_cast<std::size_t>(i)]; }
+  double scale(std::int64_t i) const { return std::ldexp(1.0, -exponent(i)); }
   std::int64_t pivot(std::int64_t k) const { return pivots_[static_cast<std::size_t>(k)]; }
   std::int64_t stride() const { return padded(most_); }
   const double* row(std::int64_t i) const { return l_.data() + i * stride(); }
@@ -50,12 +54,12 @@ class Root {
   // A row from coefficients of the rows of U to those of the pivots.
   void combine(double* row) const;
 
-  std::vector<double> sums;  // of the rows of X
+  std::vector<double> sums;  // of the rows of X, in their scales
 
  private:
   std::int64_t rows_ = 0, most_ = 0, rank_ = 0;
-  int exponent_ = 0;
   bool late_ = false;
+  std::vector<int> exponents_;
   std::vector<std::int64_t> pivots_;
   std::vector<double> l_;  // (rows, most), zeros from the rank on
 };
@@ -67,8 +71,10 @@ struct Search {
     double before;     // its square's part outside of the pivots, when it was last seen
   };
   std::vector<Row> open;            // rows of X that are neither pivots nor known to depend on them
+  bool first = true;                // are products to be those of the rows themselves?
   std::vector<std::int64_t> equal;  // to each row of X the first that is equal
   std::vector<double> squares;      // of the rows of X
+  std::vector<double> left;         // of open rows: their squares when last computed
   std::vector<double> diagonal;     // of `rest`
   // Small matrices, rows padded: minus the pivots' coefficients in the open rows; the products of
   // what is left of these; a factor of what is subtracted from them, and its transpose; and the
