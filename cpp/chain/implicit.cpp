@@ -254,24 +254,25 @@ template <class T>
 void Backward<T>::record_implied(const BackwardPlan<T>& plan, std::int64_t l) {
   const std::int64_t weight = program_.weight[static_cast<std::size_t>(l)];
   const Root& x = shared_.implicit.roots[static_cast<std::size_t>(weight)];
-  Root& gradient = shared_.implicit.gradient;
+  const Root& gradient = shared_.implicit.gradient;
   const auto exponent = [&](std::int64_t i) { return x.exponent(i) + gradient.exponent(i); };
   int most = exponent(0);
   for (std::int64_t i = 1; i < plan.rows; ++i) most = std::max(most, exponent(i));
   double sum = 0, squares = 0;
-  for (std::int64_t i = 0; i < plan.rows; ++i) {  // in one scale, now that nothing else needs it
+  double* const product = shared_.implicit.along.data();  // L^T R; what was there is no longer used
+  std::fill_n(product, x.rank() * gradient.rank(), 0.0);
+  for (std::int64_t i = 0; i < plan.rows; ++i) {
     const double factor = std::ldexp(1.0, exponent(i) - most);
-    for (std::int64_t k = 0; k < gradient.rank(); ++k) gradient.row(i)[k] *= factor;
     const auto row = static_cast<std::size_t>(i);
     sum += factor * x.sums[row] * gradient.sums[row];
-  }
-  for (std::int64_t j = 0; j < x.rank(); ++j) {
-    for (std::int64_t k = 0; k < gradient.rank(); ++k) {
-      double product = 0;
-      for (std::int64_t i = 0; i < plan.rows; ++i) product += x.row(i)[j] * gradient.row(i)[k];
-      squares += product * product;
+    for (std::int64_t j = 0; j < x.rank(); ++j) {
+      const double left = factor * x.row(i)[j];
+      const double* const right = gradient.row(i);
+      double* const to = product + j * gradient.rank();
+      for (std::int64_t k = 0; k < gradient.rank(); ++k) to[k] += left * right[k];
     }
   }
+  for (std::int64_t i = 0; i < x.rank() * gradient.rank(); ++i) squares += product[i] * product[i];
   const double count =
       static_cast<double>(plan.layer.fan_in()) * static_cast<double>(plan.layer.width());
   Taken taken;
