@@ -24,12 +24,15 @@ void draw_rows(const Kernels<T>& kernel, const Recipe<T>& recipe, std::int64_t r
   }
 }
 
-// Row k becomes what row k of a triangle makes of the rows up to it. In place: a product reads all
-// terms of its columns before it writes.
+// Row k becomes what row k of a triangle makes of the rows up to it.
 void multiply_in_place(const double* triangle, std::int64_t size, std::int64_t k, int columns,
                        double* to, std::ptrdiff_t stride) {
-  kernels<double>().multiply({triangle + k * size, size, 1}, to, stride, static_cast<int>(k + 1),
-                             true, nullptr, {to + k * stride, stride, 1, columns});
+  const double* const factors = triangle + k * size;
+  double* const row = to + k * stride;
+  kernels<double>().widen(row, columns, factors[k], row);
+  if (k == 0) return;
+  kernels<double>().multiply({factors, size, 1}, to, stride, static_cast<int>(k), false, nullptr,
+                             {row, stride, 1, columns});
 }
 
 // Some columns of the rows of U, each what is left of a pivot by those before.
@@ -54,10 +57,11 @@ void mend_basis(const Implicit<T>& shared, std::int64_t rank, int columns, doubl
 }
 
 // From products of the rows of U to their root, in place, and its inverse.
-void invert_root(double* products, std::int64_t rank, double* inverse) {
+template <class Stopped>
+void invert_root(double* products, std::int64_t rank, double* inverse, Stopped stopped) {
   const auto l = [&](std::int64_t i, std::int64_t j) -> double& { return products[i * rank + j]; };
   std::fill_n(inverse, rank * rank, 0.0);
-  for (std::int64_t i = 0; i < rank; ++i) {
+  for (std::int64_t i = 0; i < rank && !stopped(); ++i) {
     for (std::int64_t j = 0; j <= i; ++j) {
       for (std::int64_t k = 0; k < j; ++k) l(i, j) -= l(i, k) * l(j, k);
       l(i, j) = i == j ? std::sqrt(l(i, i)) : l(i, j) / l(j, j);
@@ -130,6 +134,7 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
       action(j, std::min(kBlockColumns, columns - j));
     }
   };
+  const auto stopped = [&] { return worker_.stopped(); };
   if (root.late()) {
     const auto basis = [&](std::int64_t column, int columns, double* to) {
       each_block(columns, [&](int j, int count) {
@@ -140,7 +145,8 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
                        basis)) {
       return;
     }
-    if (member.first()) invert_root(shared.products.taken.data(), rank, shared.mends.data());
+    if (member.first())
+      invert_root(shared.products.taken.data(), rank, shared.mends.data(), stopped);
     member.barrier();
   }
 
@@ -179,11 +185,13 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
   }
   if (member.first()) {
     double* const of_normals = shared.products.taken.data();  // V U^T, (fresh, rank)
-    for (std::int64_t k = 0; k < fresh && !root.late(); ++k) root.divide(of_normals + k * rank);
+    for (std::int64_t k = 0; k < fresh && !root.late() && !stopped(); ++k) {
+      root.divide(of_normals + k * rank);
+    }
     const int shift = plan.gradient.exponent - plan.exponent;
     const std::int64_t depth = std::max<std::int64_t>(1, fresh + rank);
     std::fill_n(shared.left.begin(), rows * depth, T{0});
-    for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t i = 0; i < rows && !stopped(); ++i) {
       T* const to = shared.left.data() + i * depth;
       double* const along = shared.along.data() + i * rank;
       const double* const r = gradient.row(i);
@@ -261,7 +269,7 @@ void Backward<T>::record_implied(const BackwardPlan<T>& plan, std::int64_t l) {
   double sum = 0, squares = 0;
   double* const product = shared_.implicit.along.data();  // L^T R; what was there is no longer used
   std::fill_n(product, x.rank() * gradient.rank(), 0.0);
-  for (std::int64_t i = 0; i < plan.rows; ++i) {
+  for (std::int64_t i = 0; i < plan.rows && !worker_.stopped(); ++i) {
     const double factor = std::ldexp(1.0, exponent(i) - most);
     const auto row = static_cast<std::size_t>(i);
     sum += factor * x.sums[row] * gradient.sums[row];

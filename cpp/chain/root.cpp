@@ -68,11 +68,12 @@ class Elimination {
   }
 
   // Later ones, of what is left of the rows, and of that with the pivots.
-  void go_on() {
+  template <class Stopped>
+  void go_on(Stopped stopped) {
     read();
     late_ = true;
     const std::int64_t rank = root_.rank();
-    for (std::int64_t i = 0; i < open_; ++i) {
+    for (std::int64_t i = 0; i < open_ && !stopped(); ++i) {
       double* const part = search_.part.data() + i * rank;
       double* const l = root_.row(row(i));
       for (std::int64_t k = 0; k < rank; ++k) part[k] = products_[(open_ + k) * open_ + i];
@@ -88,13 +89,14 @@ class Elimination {
   }
 
   // Takes pivots as long as what is left of a row is known well, and leaves the other rows open.
-  void run() {
+  template <class Stopped>
+  void run(Stopped stopped) {
     std::vector<Search::Row>& open = search_.open;
     for (std::int64_t i = 0; i < open_; ++i) {
       if (negligible(i) || square_[at(i)] > open[at(i)].before / 4) close(i);
       open[at(i)].before = square_[at(i)];
     }
-    while (root_.rank() < root_.most()) {
+    while (root_.rank() < root_.most() && !stopped()) {
       std::int64_t best = -1;
       for (std::int64_t i = 0; i < open_; ++i) {
         if (closed(i) || rest(i, i) <= kCancelled * square_[at(i)]) continue;
@@ -108,6 +110,7 @@ class Elimination {
     const std::int64_t rank = root_.rank();
     double* to = search_.coefficients.data();
     for (const Search::Row& one : open) {
+      if (stopped()) break;
       for (std::int64_t k = 0; k < rank; ++k) to[k] = -root_.row(one.row)[k];
       root_.combine(to);
       to += rank;
@@ -280,15 +283,16 @@ bool take_root(Worker<T>& worker, const Signal<T>& x, std::int64_t rows, std::in
         }
         return size;
       };
+      const auto stopped = [&] { return worker.stopped(); };
       if (!first) {
-        elimination.go_on();
-        elimination.run();
+        elimination.go_on(stopped);
+        elimination.run(stopped);
       } else if (!elimination.rescale(largest)) {
         elimination.begin();
         elimination.leave_equal([&](std::int64_t i, std::int64_t j) {
           return std::equal(row(i), row(i) + width, row(j));
         });
-        elimination.run();
+        elimination.run(stopped);
         search.first = false;
       }
     }
