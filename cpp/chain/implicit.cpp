@@ -24,13 +24,15 @@ void draw_rows(const Kernels<T>& kernel, const Recipe<T>& recipe, std::int64_t r
   }
 }
 
-// Row k becomes what row k of a triangle makes of the rows up to it. In place: a product reads all
-// terms of its columns before it writes.
+// Row k becomes what row k of a triangle makes of the rows up to it.
 void multiply_in_place(const double* triangle, std::int64_t size, std::int64_t k, int columns,
                        double* to, std::ptrdiff_t stride) {
-  kernels<double>().multiply({triangle + k * padded(size), size, 1}, to, stride,
-                             static_cast<int>(k + 1), true, nullptr,
-                             {to + k * stride, stride, 1, columns});
+  const double* const factors = triangle + k * padded(size);
+  double* const row = to + k * stride;
+  kernels<double>().widen(row, columns, factors[k], row);
+  if (k == 0) return;
+  kernels<double>().multiply({factors, size, 1}, to, stride, static_cast<int>(k), false, nullptr,
+                             {row, stride, 1, columns});
 }
 
 // Some columns of the rows of U, each what is left of a pivot by those before.
@@ -55,10 +57,11 @@ void mend_basis(const Implicit<T>& shared, std::int64_t rank, int columns, doubl
 }
 
 // From products of the rows of U, padded, to their root, in place, and its inverse.
-void invert_root(double* products, std::int64_t rank, double* inverse) {
+template <class Stopped>
+void invert_root(double* products, std::int64_t rank, double* inverse, Stopped stopped) {
   const std::int64_t stride = padded(rank);
   std::fill_n(inverse, rank * stride, 0.0);
-  for (std::int64_t i = 0; i < rank; ++i) {
+  for (std::int64_t i = 0; i < rank && !stopped(); ++i) {
     double *const l = products + i * stride, *const own = inverse + i * stride;
     own[i] = 1;
     for (std::int64_t j = 0; j < i; ++j) {
@@ -145,7 +148,10 @@ void Backward<T>::imply(const BackwardPlan<T>& plan, std::int64_t l) {
                        basis)) {
       return;
     }
-    if (member.first()) invert_root(shared.products.taken.data(), rank, shared.mends.data());
+    if (member.first()) {
+      invert_root(shared.products.taken.data(), rank, shared.mends.data(),
+                  [&] { return worker_.stopped(); });
+    }
     member.barrier();
   }
 

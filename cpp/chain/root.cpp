@@ -80,7 +80,8 @@ class Elimination {
     double* const parts = search_.factor.data();
     std::fill_n(parts, open_ * between, 0.0);
     for (std::int64_t i = 0; i < open_; ++i) {
-      for (std::int64_t k = 0; k < rank && !negligible(i); ++k) {
+      if (negligible(i)) continue;
+      for (std::int64_t k = 0; k < rank; ++k) {
         parts[i * between + k] = products_[(open_ + k) * stride_ + i];
       }
     }
@@ -98,14 +99,15 @@ class Elimination {
   }
 
   // Takes pivots as long as what is left of a row is known well, and leaves the other rows open.
-  void run() {
+  template <class Stopped>
+  void run(Stopped stopped) {
     std::vector<Search::Row>& open = search_.open;
     for (std::int64_t i = 0; i < open_; ++i) {
       if (negligible(i) || square_[at(i)] > open[at(i)].before / 4) close(i);
       open[at(i)].before = square_[at(i)];
     }
     counted_ = root_.rank();
-    while (root_.rank() < root_.most()) {
+    while (root_.rank() < root_.most() && !stopped()) {
       std::int64_t best = -1;
       for (std::int64_t i = 0; i < open_; ++i) {
         if (closed(i) || diagonal(i) <= kCancelled * square_[at(i)]) continue;
@@ -328,14 +330,15 @@ bool take_root(Worker<T>& worker, const Signal<T>& x, std::int64_t rows, std::in
         }
         return size;
       };
+      const auto stopped = [&] { return worker.stopped(); };
       if (!first) {
         elimination.go_on();
-        elimination.run();
+        elimination.run(stopped);
       } else if (!elimination.rescale(largest)) {
         elimination.begin([&](std::int64_t i, std::int64_t j) {
           return std::equal(row(i), row(i) + width, row(j));
         });
-        elimination.run();
+        elimination.run(stopped);
         search.first = false;
       }
     }

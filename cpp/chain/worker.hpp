@@ -238,6 +238,12 @@ struct Worker {
     member.end();
   }
 
+  // Is the job stopped? For what a member does alone for long.
+  bool stopped() const {
+    member.poll();
+    return control.stopped();
+  }
+
   void out_of_range(std::int64_t l) const {
     if (results.out_of_range[trial] < 0) results.out_of_range[trial] = l;
   }
