@@ -60,6 +60,8 @@ def test_what_the_signals_have():
     for signal in ("weight_gradients", "bias_gradients", "input_gradients"):
         assert keys(ALL, signal) == everywhere
         assert keys(("moments",), signal) == moments
+    assert keys(ALL, "weight_gradients", "implicit") == moments
+    assert keys(ALL, "gradients", "implicit") == keys(ALL, "gradients")
     assert keys(("moments", "correlation"), "gradients") == moments
     assert keys(("moments", "gradient_correlation"), "activations") == moments
     assert fields(("moments", "saturation(threshold=0.2)"), "activations")[-3:] == shares

@@ -177,3 +177,22 @@ def test_finite_width(tmp_path):
         np.testing.assert_allclose(found[:, 5], std, rtol=5 / np.sqrt(2 * trials) * 1.2)
         assert np.all(np.abs(found[:, 6]) < 5)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_wide():
+    """The spread of chi-squared sums by SciPy, of so many draws: 5 standard errors."""
+    special = pytest.importorskip("scipy.special")
+    stats = pytest.importorskip("scipy.stats")
+    trials, depth = 400, 10
+    text = output_of("wide.py", "--widest", 3000, "--depth", depth, "--trials", trials)
+    rows = re.findall(rf"^ +(\d+) +{' +'.join([f'({NUMBER})'] * 4)}$", text, re.MULTILINE)
+    found = np.array(rows, dtype=float)
+    assert found[:, 0].tolist() == [100, 1000, 3000]
+    for width, exact, forward, back, _ in found:
+        k = np.arange(1, int(width) + 1)
+        share = stats.binom.pmf(k, int(width), 0.5)
+        mean = share @ special.digamma(k / 2)
+        variance = share @ (special.polygamma(1, k / 2) + (special.digamma(k / 2) - mean) ** 2)
+        assert exact == pytest.approx(np.sqrt(depth * variance) / np.log(10), abs=5.1e-6)
+        for simulated in (forward, back):
+            assert simulated == pytest.approx(exact, rel=5 / np.sqrt(2 * trials))

@@ -13,8 +13,8 @@ from varprop.layers import Layer
 stats = pytest.importorskip("scipy.stats")
 
 # Two samples of 2000 trials, independent, on inputs that are given. All seeds are fixed; had the
-# laws been equal and the seeds not been tried, one of the some 700 comparisons would fail in one of
-# 140 test runs.
+# laws been equal and the seeds not been tried, one of the some 2000 comparisons would fail in one
+# of 50 test runs.
 TRIALS, LEVEL = 2000, 1e-5
 FEATURES = 16
 METHODS = ("explicit", "implicit")

@@ -81,12 +81,12 @@ def threshold(statistics: Iterable[str]) -> float:
 
 
 @lru_cache
-def keys(statistics: tuple[str, ...], signal: str, method: str) -> tuple[str, ...]:
+def keys(statistics: tuple[str, ...], signal: str, method: str = "explicit") -> tuple[str, ...]:
     """Return the keys that a run's Observed of this signal has."""
     return tuple(key for entry in _entries(statistics, signal, method) for key in entry.keys)
 
 
-def fields(statistics: tuple[str, ...], signal: str, method: str) -> tuple[str, ...]:
+def fields(statistics: tuple[str, ...], signal: str, method: str = "explicit") -> tuple[str, ...]:
     """Return the fields that a run's Statistics of this signal have."""
     return tuple(field for entry in _entries(statistics, signal, method) for field in entry.fields)
 
