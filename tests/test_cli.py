@@ -468,3 +468,21 @@ def test_implicit_weights():
     run = succeed("simulate", *options, "--weight", "kaiming_normal", "--backward")
     assert "implicit weights" in run
     assert "normal(std=" in fail(1, "simulate", *options)
+
+
+def test_theory_of_data_that_do_not_fit(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((5, 3)))
+    words = ("theory", "--sizes", "4,4", "--input", tmp_path / "x.npy")
+    assert "inputs must have shape (batch, 4), got (5, 3)" in fail(1, *words)
+    np.save(tmp_path / "x.npy", np.full((5, 4), np.nan))
+    assert "inputs must be finite" in fail(1, *words)
+
+
+def test_theory_of_he_normal():
+    options = ("--sizes", "64,128,32,10", "--activation", "relu", "--weight", "he_normal")
+    assert "they end at q = 2, c = 1" in succeed("theory", *options)
+    assert "grow without bound" in succeed("theory", *options, "--bias", "normal(std=0.1)")
+
+
+def test_a_file_that_is_not_there():
+    assert fail(1, "theory", "not_there.toml") == "error: no such file or directory: not_there.toml"

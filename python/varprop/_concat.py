@@ -37,6 +37,8 @@ def concat(runs: Iterable[Run]) -> Run:
     >>> bool((vp.concat(parts).activations.var == whole.activations.var).all())
     True
     """
+    if not isinstance(runs, Iterable):
+        raise TypeError(f"runs must be an iterable of runs, got {type(runs).__name__}")
     runs = list(runs)
     if not runs:
         raise ValueError("runs must hold at least one run")

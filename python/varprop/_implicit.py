@@ -19,16 +19,16 @@ def check(net: Network) -> None:
         if step.weight_shape is None:
             continue
         if isinstance(step.layer, Conv2d):
-            reason = "a convolution's weights meet many patches of the same image"
+            reason = "is a convolution, whose weights meet many patches of an image"
         elif not _normal(operation.weight):
-            reason = f"weight {step.law('weight')} is no law of independent normals of mean 0"
+            reason = f"has weight {step.law('weight')}"
             if operation.weight.source == "drawn" and not _mean(operation.weight):
-                reason += f", as 'normal(std={operation.weight.rms:.6g})' of its variance is"
+                reason += f", of the same variance as 'normal(std={operation.weight.rms:.6g})'"
         else:
             continue
         raise ValueError(
-            f"method='implicit' needs dense layers of normal weights, layer {step.name!r} is none: "
-            f"{reason}; method='explicit' takes it"
+            "method='implicit' needs dense layers with weights that are independent normals of "
+            f"mean 0, but layer {step.name!r} {reason}; use method='explicit'"
         )
 
 

@@ -30,9 +30,16 @@ class Commands(TyperGroup):
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from None
         except FAILURES as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = " ".join(_said(error).split()) or type(error).__name__
             typer.echo(f"error: {reason}", err=True)
             raise typer.Exit(1) from None
+
+
+def _said(error: BaseException) -> str:
+    """Return an error's text, that of the system without its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror.lower()}: {error.filename}"
+    return str(error)
 
 
 app = typer.Typer(

@@ -87,7 +87,6 @@ def simulate(
     check_targets(plot, output)
     statistics = ("moments", *(stat or ()))
     if dry_run:
-        typer.echo(net.summary(inputs if isinstance(inputs, int) else len(inputs)))
         job = _job.make(
             net,
             inputs,
@@ -99,6 +98,7 @@ def simulate(
             threads=threads,
             method=method,
         )
+        typer.echo(net.summary(job.batch))
         _echo_estimate(job, trials, memory)
         return
     began = time.perf_counter()

@@ -8,6 +8,7 @@ import numpy as np
 import typer
 
 import varprop as vp
+from varprop import _job
 from varprop._extras import require
 from varprop.activations import ActivationFunction
 from varprop.cli._app import app
@@ -20,7 +21,10 @@ from varprop.layers import Dense
 def theory(net: vp.Network, inputs: Inputs) -> None:
     """Print signals and gradients at infinite width, and where equal layers would end."""
     require("scipy", "scipy")
-    mean, q, c = (0.0, 1.0, 0.0) if isinstance(inputs, int) else _moments(inputs)
+    moments: tuple[float, float, float | None] = 0.0, 1.0, 0.0
+    if not isinstance(inputs, int):
+        moments = _moments(_job.checked_inputs(net, inputs, "float64"))
+    mean, q, c = moments
     typer.echo(vp.theory.propagate(net, q, c, mean=mean))
     equal = _equal(net)
     if equal is not None:
@@ -30,7 +34,7 @@ def theory(net: vp.Network, inputs: Inputs) -> None:
 
 def _moments(inputs: np.ndarray) -> tuple[float, float, float | None]:
     """Return mean, mean square, and the mean cosine of two rows, None where there is one."""
-    rows = inputs.reshape(len(inputs), -1).astype(np.float64)
+    rows = inputs.reshape(len(inputs), -1)
     mean, q = float(rows.mean()), float(np.mean(rows * rows))
     if len(rows) == 1 or q == 0.0:
         return mean, q, None
@@ -52,8 +56,8 @@ def _equal(net: vp.Network) -> tuple[ActivationFunction, float, float] | None:
         if layer.bias is not None:
             mean, spread = _law_moments.moments(layer.bias, step.output_shape[-1:])
             bias = mean**2 + spread
-        squares = step.weight_shape[0] * variance, bias
-        sigma_w, sigma_b = (float(f"{math.sqrt(square):.12g}") for square in squares)
+        squares = step.weight_shape[0] * variance, bias  # without their rounding: 2, not nearly 2
+        sigma_w, sigma_b = (math.sqrt(float(f"{square:.12g}")) for square in squares)
         found.add((layer.activation, sigma_w, sigma_b))
     return found.pop() if len(found) == 1 else None
 
