@@ -14,7 +14,7 @@ from scipy import stats
 import varprop as vp
 from varprop import theory
 from varprop.theory import _agreement, _exact, _expected, _law_moments
-from varprop.theory._first_order import correction
+from varprop.theory._first_order import Tails, correction
 
 SIGNALS = ("preactivations", "activations", "gradients")
 
@@ -52,7 +52,7 @@ def test_first_order(name):
     net, trials = CHAINS[name], 12_000
     limit = theory.propagate(net, c=None)
     more = correction(
-        net, limit.q, limit.activations.second_moment, start=1.0, spread=2 / N, kurtosis=3.0
+        net, limit.q, limit.activations.second_moment, start=1.0, spread=2 / N, tails=Tails()
     )
     run = vp.simulate(net, 1, trials=trials, seed=5, backward=True)
     seen = 0.0
@@ -70,7 +70,7 @@ def test_no_correction_where_moments_are_exact():
     for activation in ("linear", "relu", "leaky_relu(slope=0.3)"):
         net = mlp(20, 5, activation, 1.3)
         limit = theory.propagate(net, c=None)
-        options = {"start": 1.0, "spread": 0.1, "kurtosis": 3.0}
+        options = {"start": 1.0, "spread": 0.1, "tails": Tails()}
         found = correction(net, limit.q, limit.activations.second_moment, **options)
         assert not np.any(found)
     other = vp.mlp([20] * 4, "tanh", "orthogonal")
