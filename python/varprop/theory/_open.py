@@ -13,7 +13,7 @@ from varprop.theory import _law_moments
 from varprop.theory._propagate import Propagation
 from varprop.theory.gaussian import Array
 
-_NORM = 3.0  # of gradients by norms, times 1/width: E 1/|x|^2 is the more, the longer tails are
+_NORM = 3.0  # of gradients by norms, over width - 4: E 1/|x|^2 has poles at the least widths
 _TAIL = 0.15  # of pre-activations that are not normal, times their excess kurtosis
 
 
@@ -48,8 +48,10 @@ def left_open(net: Network, found: Propagation, kurtosis: float) -> Open:
         if isinstance(layer, Dense | Conv2d) and step.weight_shape is not None:
             made = back[i] = 1.0 / math.prod(step.weight_shape[:-1])
             if first:
-                made += _TAIL * abs(_law_moments.excess_kurtosis(layer.weight) or 0.0) * min(
-                    1.0, kurtosis / step.weight_shape[-2]
+                made += (
+                    _TAIL
+                    * abs(_law_moments.excess_kurtosis(layer.weight) or 0.0)
+                    * min(1.0, kurtosis / step.weight_shape[-2])
                 )
             first = False
         if isinstance(layer, Dense | Conv2d):
@@ -61,8 +63,9 @@ def left_open(net: Network, found: Propagation, kurtosis: float) -> Open:
             after[i] += made
         elif isinstance(layer, LayerNorm | RMSNorm):
             size = float(found.preactivations.second_moment[i])
-            back[i] = _NORM / step.input_shape[-1]
-            after[i] = (x + back[i]) * layer.eps / (layer.eps + size)
+            back[i] = _NORM / max(step.input_shape[-1] - 4.0, 0.3)
+            # Where eps counts it is by the smallest examples, more than by the mean.
+            after[i] = (x + min(back[i], 1.0)) * math.sqrt(layer.eps / (layer.eps + size))
         elif isinstance(layer, Residual) and step.skip is not None:
             after[i] = before[i] = max(x, after[step.skip] if step.skip >= 0 else 0.0)
     return Open(before, after, np.cumsum(back[::-1])[::-1] + after.max(initial=0.0))
