@@ -153,7 +153,7 @@ class Agreement:
             signal, name, factor = self.most_open
             of = f"{_WORDS.get(signal, signal)} of {name}"
             over = [
-                "z: log10 less that of theory, over its standard error and what theory leaves open",
+                "z: log10 less theory's, over its standard error and what theory leaves open",
                 f"here up to a factor {max(factor, 1.01):.3g} ({of})",
             ]
         return [
