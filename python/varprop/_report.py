@@ -277,7 +277,8 @@ def _foot(run: Run) -> list[list[str]]:
     if "saturation" in run.activations.observed:
         notes.append([f"sat.: share with |phi'| < {threshold(run.statistics):g}"])
     more = (_differences(run), _out_of_range(run), _short(run))
-    first = [] if beside is None else [beside.sentence]
+    without = [[run.without_theory]] if run.without_theory else []
+    first = without if beside is None else [beside.sentence]
     return [*first, *notes, *(phrases for phrases in more if phrases)]
 
 

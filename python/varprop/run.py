@@ -217,15 +217,16 @@ class Run:
         Theory is that of infinite width (:func:`varprop.theory.propagate`) with, for chains of
         dense layers, its first order in 1/width; linear and ReLU-family chains without biases have
         their expectation at every width, and for one Gaussian input to Gaussian weights the
-        whole law. Elsewhere a width may do what it does not tell, about 1/width a layer, and z
-        allows for it.
+        whole law. Elsewhere a width may do what it does not tell, about 1/fan_in a layer: `doubt`
+        has it, z allows for it, and the printed report says where that matters.
 
         Needs SciPy: ``pip install "varprop[scipy]"``.
 
         Returns
         -------
         Agreement
-            ``agrees``, ``largest``, and for each signal ``measured``, ``theory``, ``error``, ``z``.
+            ``agrees``, ``largest``, and for each signal ``measured``, ``theory``, ``error``,
+            ``doubt`` and ``z``.
 
         Raises
         ------
@@ -245,16 +246,30 @@ class Run:
 
     @cached_property
     def beside_theory(self) -> Agreement | None:
-        """What :meth:`theory` returns, for reports: None where it raises, or would be slow.
+        """What :meth:`theory` returns, for reports: None where it raises, or would be slow."""
+        return self._reported[0]
 
-        A user's function is not called for a report: it may be slow, or warn far from zero.
-        """
-        if any(step.kind == "elementwise" for step in self.network.steps):
-            return None
+    @property
+    def without_theory(self) -> str:
+        """Why a report has no theory; empty where it has, needs SciPy, or has but one trial."""
+        return self._reported[1]
+
+    @cached_property
+    def _reported(self) -> tuple[Agreement | None, str]:
+        # A user's function is not called for a report: it may be slow, or warn far from zero.
+        own = [step.name for step in self.network.steps if step.kind == "elementwise"]
+        if self.trials < 2:
+            return None, ""
         try:
-            return self._theory
-        except (ImportError, NotImplementedError, ValueError):
-            return None
+            if own:
+                require("scipy", "scipy")
+                return None, f"theory: run.theory() has it, by calls of the function of {own[0]}"
+            return self._theory, ""
+        except ImportError:
+            return None, ""
+        except (NotImplementedError, ValueError) as error:
+            reason = str(error)
+            return None, reason if reason.startswith("no theory") else f"no theory: {reason}"
 
     @cached_property
     def _theory(self) -> Agreement:

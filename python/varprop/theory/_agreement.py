@@ -39,6 +39,9 @@ class Beside:
         What that should be, given the spread of the trials.
     error : ndarray
         Standard error of the difference: of the trials, and what theory leaves open.
+    doubt : ndarray
+        What theory leaves open, which is in the error: by width, by inputs, by logarithms that are
+        not normal.
     z : ndarray
         The difference in standard errors, as the quantile of a standard normal that is as
         improbable as Student's t of so few trials; at most 37 in size. NaN where a trial's signal
@@ -49,7 +52,14 @@ class Beside:
     measured: Array
     theory: Array
     error: Array
+    doubt: Array
     z: Array
+
+    @property
+    def matters(self) -> Array:
+        """Whether the doubt is more than half of the trials' standard error, layer by layer."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(math.sqrt(5.0) * self.doubt > self.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +108,22 @@ class Agreement:
         return max(found)[1:] if found else None
 
     @property
+    def most_open(self) -> tuple[str, str, float] | None:
+        """Signal, layer and factor that theory is known to, where that is worst and matters."""
+        found = [
+            (doubt, signal, name)
+            for signal, beside in self._signals()
+            for name, doubt, z, matters in zip(
+                beside.layer_names, beside.doubt.tolist(), beside.z, beside.matters, strict=True
+            )
+            if matters and not math.isnan(z)
+        ]
+        if not found:
+            return None
+        doubt, signal, name = max(found)
+        return signal, name, 10.0 ** min(doubt, 300.0)
+
+    @property
     def agrees(self) -> bool:
         """Whether no |z| is beyond the bound."""
         return self.largest is None or abs(self.largest[2]) <= self.bound
@@ -108,7 +134,7 @@ class Agreement:
         if self.largest is None:
             return ["theory: nothing to compare, signals are zero or out of range"]
         signal, name, z = self.largest
-        of = f"{_WORDS.get(signal, signal)} of {name}"
+        of, z = f"{_WORDS.get(signal, signal)} of {name}", round(z, 1) + 0.0
         if self.agrees:
             return [f"theory: agrees, of {self.comparisons} z the largest is {z:.1f} ({of})"]
         beside: Beside = getattr(self, signal)
@@ -122,8 +148,16 @@ class Agreement:
     @property
     def key(self) -> list[str]:
         """What z is, in phrases."""
+        over = ["z: standard errors from log10 to that of theory"]
+        if self.most_open is not None:
+            signal, name, factor = self.most_open
+            of = f"{_WORDS.get(signal, signal)} of {name}"
+            over = [
+                "z: log10 less theory's, over its standard error and what theory leaves open",
+                f"here up to a factor {max(factor, 1.01):.3g} ({of})",
+            ]
         return [
-            "z: standard errors from log10 to that of theory",
+            *over,
             f"sound runs have one over {self.bound:.1f} once in {1 / LEVEL:g}",
         ]
 
@@ -203,7 +237,7 @@ def _beside(
     how far from normal ln x is, if the examples of the batch go together; of one input to Gaussian
     weights (`whole`) it has the mean of ln x itself.
     """
-    measured, theory, error, z = np.full((4, len(names)), math.nan)
+    measured, theory, error, open_to, z = np.full((5, len(names)), math.nan)
     with np.errstate(invalid="ignore"):
         measured[:] = logs.mean(axis=0)
     for i, x in enumerate(logs.T):
@@ -229,10 +263,10 @@ def _beside(
             off = off + 0.5 * (off**2 - np.mean(off**2))
             variance = max(off.var(ddof=1), of_normal)
         measured[i], theory[i] = mean, log
-        error[i] = math.sqrt(variance / len(x) + open_**2)
+        error[i], open_to[i] = math.sqrt(variance / len(x) + open_**2), open_
         if math.isfinite(log) and math.isfinite(error[i]):
             z[i] = _normal((mean - log) / error[i], len(x) - 1)
-    return Beside(names, measured / _LN10, theory / _LN10, error / _LN10, z)
+    return Beside(names, measured / _LN10, theory / _LN10, error / _LN10, open_to / _LN10, z)
 
 
 def _normal(t: float, freedom: int) -> float:

@@ -10,14 +10,16 @@ from scipy import special
 
 from varprop.layers import Dense
 from varprop.network import Network
-from varprop.theory._first_order import correction
+from varprop.theory._first_order import Tails, correction
+from varprop.theory._open import left_open
 from varprop.theory._propagate import Propagation, propagate
 from varprop.theory.gaussian import Array
 
 if TYPE_CHECKING:
     from varprop.run import Run
 
-_NODES = 6  # mean squares that stand for those of all given inputs
+_SIGNALS = ("preactivations", "activations", "gradients")
+_NODES = (9, 6)  # mean squares that stand for those of all inputs, and how many show the error
 
 
 class Inputs(NamedTuple):
@@ -25,22 +27,22 @@ class Inputs(NamedTuple):
 
     Attributes
     ----------
-    squares, shares : ndarray
-        Mean squares of the examples, or some that stand for them, and their shares.
+    rules : list of ndarray
+        Rows of a mean square, its share of the examples, and their :class:`Tails`: one for all or
+        some that stand for them. A second array, of fewer rows, tells how well these do.
     mean, logarithm : float
         Means of the mean squares, and of their logarithms.
     features : int
         How many normals an input has; 0 where inputs are given.
-    kurtosis : float
-        E x^4 / (E x^2)^2 of the features of an example.
+    tails : Tails
+        Of all examples.
     """
 
-    squares: Array
-    shares: Array
+    rules: list[Array]
     mean: float
     logarithm: float
     features: int
-    kurtosis: float
+    tails: Tails
 
 
 def of_inputs(run: Run) -> Inputs:
@@ -53,7 +55,7 @@ def of_inputs(run: Run) -> Inputs:
     """
     if run.given_inputs is None:
         features = int(run.network.sizes["input_gradients"][0])
-        return Inputs(np.ones(1), np.ones(1), 1.0, 0.0, features, 3.0)
+        return Inputs([_row(1.0, Tails())], 1.0, 0.0, features, Tails())
     x = np.asarray(run.given_inputs, np.float64)
     skipped = any(step.skip == -1 for step in run.network.steps)
     if not isinstance(run.network.steps[0].layer, Dense) or x.ndim != 2 or skipped:
@@ -63,54 +65,64 @@ def of_inputs(run: Run) -> Inputs:
     squares = (x**2).mean(axis=1)
     mean = float(squares.mean())
     if mean == 0.0:
-        return Inputs(np.zeros(1), np.ones(1), 0.0, -math.inf, 0, 3.0)
+        return Inputs([_row(0.0, Tails())], 0.0, -math.inf, 0, Tails())
     with np.errstate(divide="ignore"):
         logarithm = float(np.log(squares).mean())
-    kurtosis = float((x**4).mean() / (squares**2).mean())
-    alive = squares[squares > 0.0]
-    few, shares = _few(alive)
-    if len(alive) < len(squares):  # where an input of 0 stays 0, nothing stands for it
-        share = len(alive) / len(squares)
-        few, shares = np.append(0.0, few), np.append(1.0 - share, share * shares)
-    return Inputs(few, shares, mean, logarithm, 0, kurtosis)
+    alive = squares > 0.0
+    sizes, few = squares[alive], x[alive] / np.sqrt(squares[alive])[:, None]
+    fourth = (few**4).mean(axis=1)
+    tails = np.array([fourth, fourth**2, (few**6).mean(axis=1)])
+    rules = [_few(sizes, tails, count) for count in _NODES]
+    if len(rules[0]) == len(rules[1]):  # all of them
+        del rules[1]
+    share = len(sizes) / len(squares)
+    if share < 1.0:  # where an input of 0 stays 0, nothing stands for it
+        for rule in rules:
+            rule[:, 1] *= share
+        rules = [np.append(rule, [[0.0, 1.0 - share, *Tails()]], axis=0) for rule in rules]
+    return Inputs(rules, mean, logarithm, 0, Tails(*tails.mean(axis=1).tolist()))
+
+
+def _row(square: float, tails: Tails) -> Array:
+    return np.array([[square, 1.0, *tails]])
 
 
 def second_moments(
     net: Network, found: Propagation, inputs: Inputs
 ) -> dict[str, tuple[Array, Array]]:
     """Return for each signal ln of its expected second moment by layer, and the doubt about it."""
-    signals = ("preactivations", "activations", "gradients")
-    spread = 2.0 / inputs.features if inputs.features else 0.0
-    squares, shares = inputs.squares, inputs.shares
-    if _proportional(net):  # as mean squares are, so are their means
-        squares, shares = np.array([inputs.mean]), np.ones(1)
+    # As mean squares are in proportion to those of the inputs, so are their means.
+    rules = [_row(inputs.mean, inputs.tails)] if _proportional(net) else inputs.rules
+    open_ = None
     logs, doubts = [], []
-    for square in squares.tolist():
-        at = found if square == inputs.mean else propagate(net, square, None)
-        more = correction(
-            net,
-            at.q,
-            at.activations.second_moment,
-            start=square,
-            spread=spread,
-            kurtosis=inputs.kurtosis,
-        )
-        with np.errstate(divide="ignore"):
-            log = np.log([getattr(at, signal).second_moment for signal in signals])
-        logs.append(log if more is None else log + more[:3])
-        doubt = np.array((more.doubt, more.doubt, more.doubt_back) if more else 3 * [_open(net)])
-        doubts.append(doubt)
-    log = special.logsumexp(logs, axis=0, b=shares[:, None, None])
-    return dict(zip(signals, zip(log, np.max(doubts, axis=0), strict=True), strict=True))
+    for rule in rules:
+        parts = []
+        for square, _, *tails in rule.tolist():
+            at = found if square == inputs.mean else propagate(net, square, None)
+            more = _corrected(net, at, square, inputs, Tails(*tails))
+            with np.errstate(divide="ignore"):
+                log = np.log([getattr(at, signal).second_moment for signal in _SIGNALS])
+            if more is None:
+                open_ = open_ or left_open(net, found, inputs.tails.fourth)
+                more = np.array([np.zeros(log.shape), np.array(open_)])
+            parts.append([log + more[0], more[1]])
+        log, doubt = np.swapaxes(parts, 0, 1)
+        logs.append(special.logsumexp(log, axis=0, b=rule[:, 1, None, None]))
+        doubts.append(doubt.max(axis=0))
+    with np.errstate(invalid="ignore"):
+        apart = 0.5 * np.abs(logs[0] - logs[-1])
+    doubt = np.hypot(doubts[0], np.where(np.isfinite(apart), apart, 0.0))
+    return dict(zip(_SIGNALS, zip(logs[0], doubt, strict=True), strict=True))
 
 
-def _open(net: Network) -> Array:
-    """Return what a width may do where it is not derived: about 1/width for each layer of weights.
-
-    Of the whole network: gradients come through what is above, at signals from what is below.
-    """
-    fan_in = [step.weight_shape[-2] for step in net.steps if step.weight_shape is not None]
-    return np.full(len(net.steps), sum(1.0 / n for n in fan_in))
+def _corrected(
+    net: Network, at: Propagation, square: float, inputs: Inputs, tails: Tails
+) -> Array | None:
+    """Return what a width adds to the logarithms, and the doubts; None where it is not derived."""
+    spread = 2.0 / inputs.features if inputs.features else 0.0
+    after = at.activations.second_moment
+    more = correction(net, at.q, after, start=square, spread=spread, tails=tails)
+    return None if more is None else np.array([more[:3], more[3:]])
 
 
 def _proportional(net: Network) -> bool:
@@ -123,27 +135,31 @@ def _proportional(net: Network) -> bool:
     )
 
 
-def _few(squares: Array) -> tuple[Array, Array]:
-    """Return a few mean squares, and shares, that stand for all.
+def _few(squares: Array, values: Array, count: int) -> Array:
+    """Return rows of a few mean squares, their shares, and values, that stand for all.
 
-    Gauss's quadrature for the law of the roots over the examples, by Lanczos's recursion (Golub
-    and Welsch 1969): right for polynomials up to degree 11.
+    Gauss's quadrature for the law of the logarithms over the examples, by Lanczos's recursion
+    (Golub and Welsch 1969): right for polynomials up to degree 2 count - 1, times values half that.
     """
-    roots = np.sqrt(squares)
-    count = min(_NODES, len(np.unique(roots)))
-    basis = [np.full(len(roots), len(roots) ** -0.5)]
+    logs = np.log(squares)
+    centre, scale = logs.mean(), max(float(logs.std()), 1e-9)
+    logs = (logs - centre) / scale
+    basis = [np.full(len(logs), len(logs) ** -0.5)]
     diagonal, beside = [], []
-    for _ in range(count):
-        diagonal.append(float(basis[-1] @ (roots * basis[-1])))
-        rest = roots * basis[-1]
+    for _ in range(min(count, len(np.unique(logs)))):
+        diagonal.append(float(basis[-1] @ (logs * basis[-1])))
+        rest = logs * basis[-1]
         for _ in range(2):
             rest = rest - np.array(basis).T @ (np.array(basis) @ rest)
         size = float(np.linalg.norm(rest))
-        if size <= 1e-9 * float(roots.max()):
+        if size <= 1e-9 * float(np.abs(logs).max()):
             break
         beside.append(size)
         basis.append(rest / size)
     matrix = np.diag(diagonal)
     links = np.diag(beside[: len(diagonal) - 1], 1)
     nodes, vectors = np.linalg.eigh(matrix + links + links.T)
-    return np.maximum(nodes, 0.0) ** 2, vectors[0] ** 2
+    fitted = vectors.T @ (np.array(basis[: len(diagonal)]) @ values.T) * len(logs) ** -0.5
+    fitted = fitted / vectors[0][:, None]
+    fitted = np.clip(fitted, values.min(axis=1), values.max(axis=1))
+    return np.column_stack([np.exp(centre + scale * nodes), vectors[0] ** 2, fitted])

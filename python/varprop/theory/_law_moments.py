@@ -94,14 +94,21 @@ def excess_kurtosis(law: Law) -> float | None:
     >>> round(excess_kurtosis(resolve("uniform(-2, 2)")), 9), excess_kurtosis(Orthogonal())
     (-1.2, None)
     """
+    found = cumulants(law)
+    return None if found is None else found[0]
+
+
+def cumulants(law: Law) -> tuple[float, float] | None:
+    """Return fourth and sixth cumulant, variance 1, where there is an :func:`excess_kurtosis`."""
     if isinstance(law, Scaled):
-        return excess_kurtosis(law.of)
+        return cumulants(law.of)
     draw = law.compile((1, 1)) if law.iid else None
     if draw is None or abs(_drawn(draw)[0]) > 1e-12 * draw.rms:
         return None
     if draw.distribution == "truncated_normal":
         z = np.linspace(draw.low, draw.high, 4001)
         density = np.exp(-0.5 * z * z)
-        second, fourth = (float(density @ z**power / density.sum()) for power in (2, 4))
-        return fourth / second**2 - 3.0
-    return {"uniform": -1.2, "normal": 0.0, "constant": 0.0}[draw.distribution]
+        second, fourth, sixth = (density @ z**power / density.sum() for power in (2, 4, 6))
+        fourth, sixth = fourth / second**2, sixth / second**3
+        return float(fourth - 3.0), float(sixth - 15.0 * fourth + 30.0)
+    return (-1.2, 48.0 / 7.0) if draw.distribution == "uniform" else (0.0, 0.0)

@@ -188,6 +188,8 @@ def propagate(
     >>> found.q.round(12), found.c.round(8)
     (array([2., 2., 2.]), array([0.        , 0.31830989, 0.49373109]))
     """
+    if not isinstance(net, Network):
+        raise TypeError(f"net must be a Network, got {type(net).__name__}")
     q = _spec.real("q", q, least=0.0)
     mean = _spec.real("mean", mean)
     if mean**2 > q:
