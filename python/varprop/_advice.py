@@ -27,6 +27,7 @@ _SURE = 0.5  # ... if that is by a law of a name, which then is good enough
 _SAME = 0.02  # of the logarithm of a factor that tuning would not change
 _NEAR = 0.3  # ... of the decimal one of a variance that is about 1
 _SMALLER = 30  # tries of smaller branches
+_INSIDE = 0.7  # of the bound, of branches
 _FARTHEST = 30.0  # decimal logarithm of a gain
 _NAMED = {"lecun_normal": 1.0, "he_normal": math.sqrt(2.0)}  # gains
 _NOT_CUT = {"kaiming_normal(nonlinearity='linear')": 1.0, "kaiming_normal": math.sqrt(2.0)}
@@ -264,7 +265,7 @@ def _of_residuals(
     if theory := Theory.of(run, stages):
         for _ in range(_SMALLER):
             found = theory(theory.with_branches(_short(scale)))
-            if found and found.worst <= _SURE * bound:
+            if found and found.worst <= _INSIDE * bound:
                 return Advice(
                     f"to mend it: branch_scale={_short(scale)}, so that sums grow little, "
                     f"{_about(*found[:2])}"
@@ -308,6 +309,6 @@ def _about(forward: float, backward: float | None = None) -> str:
 
 def _neither(forward: float, backward: float) -> Advice:
     return Advice(
-        f"no scale of the weights mends it: backward needs a gain of {backward:.3g}, and the nearest "
-        f"at which forward is stable is {forward:.3g}"
+        f"no scale of the weights mends it: backward needs a gain of {backward:.3g}, and the "
+        f"nearest at which forward is stable is {forward:.3g}"
     )
