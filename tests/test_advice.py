@@ -132,6 +132,77 @@ def test_forward_alone():
         assert judged(net, backward=False).forward == "stable"
 
 
+def images(law):
+    return vp.Network((8, 8, 16), [vp.Conv2d(16, 3, activation="tanh", weight=law)] * 30)
+
+
+def normed(law):
+    return vp.Network(100, [vp.Dense(100, "tanh", law), vp.LayerNorm()] * 50)
+
+
+@pytest.mark.parametrize("make", [images, normed])
+def test_what_was_done_is_not_advised_again(make):
+    """Of unit variance gradients explode: a law of a smaller gain mends both ways."""
+    tuned = vp.tune(make("normal(std=0.03)"), method="measured")
+    for net in (tuned, vp.Network(tuned.inputs, tuned.layers)):
+        before = judged(net)
+        assert words(before) == ("stable", "exploding")
+        assert "vp.tune" not in str(before.advice)
+        after = judged(make(before.advice.weight))
+        assert words(after) == HEALTHY
+        told = re.search("about x (.*) forward, x (.*) backward", str(before.advice)).groups()
+        found = [direction.log10_factor for direction in after.details.values()]
+        assert np.log10([float(x) for x in told]) == pytest.approx(found, abs=0.3)
+
+
+def test_where_there_is_no_theory_tuning_is_not_advised_twice():
+    block = [*[vp.Dense(60, "tanh", "normal(std=0.02)")] * 2, vp.BatchNorm()]
+    net = vp.Network(60, [*block * 10, vp.Dense(60, "tanh", "normal(std=0.001)")])
+    before = judged(net)
+    assert "vp.tune(net, method='measured')" in str(before.advice)
+    after = judged(vp.tune(net, method="measured"))
+    assert words(after) == ("stable", "exploding")
+    assert str(after.advice).startswith("to mend it: smaller weights in all layers")
+
+
+BRANCHES = {
+    "relu at the end": [vp.Dense(64, "relu", "he_normal")] * 2,
+    "linear at the end": [vp.Dense(64, "relu", "he_normal"), vp.Dense(64)],
+    "normed": [vp.LayerNorm(), vp.Dense(64, "relu", "he_normal"), vp.Dense(64)],
+    "tanh": [vp.Dense(64, "tanh", "he_normal"), vp.Dense(64)],
+    "no theory": [vp.BatchNorm(), vp.Dense(64, "relu", "he_normal"), vp.Dense(64)],
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_one_advice_is_enough_for_residuals(name):
+    def net(scale):
+        return vp.Network(64, [vp.Residual(BRANCHES[name], branch_scale=scale)] * 100)
+
+    before = judged(net(1.0))
+    assert "exploding" in words(before)
+    scale = float(re.search("branch_scale=([0-9.]+)", str(before)).group(1))
+    after = judged(net(scale))
+    assert words(after) == HEALTHY
+    assert max(abs(direction.log10_factor) for direction in after.details.values()) < 0.7
+    if name != "no theory":
+        told = re.search("about x (.*) forward, x (.*) backward", str(before.advice)).groups()
+        found = [direction.log10_factor for direction in after.details.values()]
+        assert np.log10([float(x) for x in told]) == pytest.approx(found, abs=0.2)
+
+
+def test_what_leaves_the_range_is_not_said_to_be_zero():
+    verdict = judged(vp.mlp([100] * 51, "tanh", "normal(std=.001)"))
+    assert "forward: vanishing, underflow to zero within 50 layers" in str(verdict)
+    assert words(judged(vp.mlp([100] * 51, "tanh", verdict.advice.weight))) == HEALTHY
+
+
+def test_periods_are_judged_whole():
+    net = vp.Network(100, [vp.Dense(100, weight="normal(std=.01)"), vp.LayerNorm()] * 3)
+    assert words(judged(net)) == HEALTHY
+    assert judged(net).details["forward"].layers == 5
+
+
 # --- where nothing mends ------------------------------------------------------------------------
 
 
@@ -139,8 +210,8 @@ def test_no_scale_mends_softplus():
     """Its mean grows the signal before its slope, under 1, keeps the gradient: every gain fails."""
     verdict = judged(vp.mlp([100] * 51, "softplus", "he_normal"))
     assert verdict.advice.weight is None
-    needs = re.search("forward needs a gain of ([0-9.]+), backward ([0-9.]+)", str(verdict))
-    forward, backward = map(float, needs.groups())
+    told = "backward needs a gain of ([0-9.]+), and the nearest at which forward is stable is (.*)"
+    backward, forward = map(float, re.search(told, str(verdict.advice)).groups())
     for gain in np.linspace(forward - 0.1, backward + 0.1, 20):
         tried = judged(vp.mlp([100] * 51, "softplus", f"normal(std={gain / 10})"))
         assert words(tried) != HEALTHY

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from varprop import _wide, initializers
-from varprop.initializers import Law, Orthogonal, Scaled
+from varprop._branches import Branches
+from varprop._gain import Goal
+from varprop._outlook import Theory
+from varprop.initializers import Given, Law, Orthogonal, Scaled
 from varprop.layers import Dense, Residual
 
 if TYPE_CHECKING:
@@ -21,6 +24,10 @@ Array = NDArray[np.float64]
 
 _MARGIN = 0.9  # of the bound on logarithms that a prediction may use
 _SURE = 0.5  # ... if that is by a law of a name, which then is good enough
+_SAME = 0.02  # of the logarithm of a factor that tuning would not change
+_NEAR = 0.3  # ... of the decimal one of a variance that is about 1
+_SMALLER = 30  # tries of smaller branches
+_INSIDE = 0.7  # of the bound, of branches
 _FARTHEST = 30.0  # decimal logarithm of a gain
 _NAMED = {"lecun_normal": 1.0, "he_normal": math.sqrt(2.0)}  # gains
 _NOT_CUT = {"kaiming_normal(nonlinearity='linear')": 1.0, "kaiming_normal": math.sqrt(2.0)}
@@ -63,23 +70,27 @@ def advise(
     """
     net = run.network
     if any(isinstance(step.layer, Residual) for step in net.steps):
-        return _of_residuals(run, forward, bound)
+        return _of_residuals(run, stages, forward, backward, bound)
     counted = [net.steps[i] for stage in stages for i in stage[1:] if net.steps[i].weight_shape]
     if _scale_free(run) and counted:
-        return _of_homogeneous(run, counted, forward, backward, bound)
-    if _dense(run):
-        return _of_chain(run, bound, not math.isnan(backward))
-    return _ELSEWHERE
+        return _of_homogeneous(run, stages, counted, forward, backward, bound)
+    return _of_others(run, stages, forward, backward, bound)
 
 
-_ELSEWHERE = Advice("to mend it: vp.tune(net, method='measured') scales the weights of each layer")
+_CHANCE = "chance lets signals die or explode"
+_TUNE = "to mend it: vp.tune(net, method='measured') scales the weights of each layer"
 _SUMS = Advice("to mend it: skip_scale and branch_scale, which decide what sums keep")
 
 
-def _dense(run: Run) -> bool:
-    """Return whether a network is a chain of dense layers."""
+def _of_others(
+    run: Run, stages: list[list[int]], forward: float, backward: float, bound: float
+) -> Advice:
+    """By the tables of a chain of dense layers; else by theory, or what the run itself tells."""
     steps = run.network.steps
-    return all(isinstance(step.layer, Dense) and len(step.input_shape) == 1 for step in steps)
+    if all(isinstance(step.layer, Dense) and len(step.input_shape) == 1 for step in steps):
+        return _of_chain(run, bound, not math.isnan(backward))
+    theory = Theory.of(run, stages)
+    return _measured(run, forward, backward, bound) if theory is None else _of(run, theory, bound)
 
 
 # --- networks that pass on a factor as it is ------------------------------------------------------
@@ -91,14 +102,20 @@ def _scale_free(run: Run) -> bool:
 
 
 def _of_homogeneous(
-    run: Run, counted: list[Step], forward: float, backward: float, bound: float
+    run: Run,
+    stages: list[list[int]],
+    counted: list[Step],
+    forward: float,
+    backward: float,
+    bound: float,
 ) -> Advice:
     """Measured factors change with the weights' squares, at every width."""
     stds = [_std(step) for step in counted]
     known = [std for std in stds if std is not None]
-    if len(known) < len(stds):
-        return _of_chain(run, bound, not math.isnan(backward)) if _dense(run) else _ELSEWHERE
-    if math.isinf(forward) or math.isinf(backward):
+    lost = math.isinf(forward) or math.isinf(backward)
+    if len(known) < len(stds) or (lost and run.out_of_range):
+        return _of_others(run, stages, forward, backward, bound)
+    if lost:
         return Advice("no scale of the weights mends it: what is exactly zero has none")
     both = [forward, forward if math.isnan(backward) else backward]
 
@@ -118,7 +135,7 @@ def _of_homogeneous(
     start = after(initializers.resolve("lecun_normal"))
     needs = [-one / (2.0 * len(counted)) for one in start]  # decimal logarithms of gains
     if max(map(abs, needs)) > _FARTHEST:
-        return _ELSEWHERE
+        return Advice(_TUNE)
     gain = 10 ** (0.5 * sum(needs))
     text = _law(run, gain)
     found = after(initializers.resolve(text))
@@ -167,29 +184,101 @@ def _of_chain(run: Run, bound: float, goes_back: bool) -> Advice:
     nearest = chain.nearest(backward, _MARGIN * bound)
     if nearest is None:
         return Advice(
-            "no scale of the weights mends it: at every gain chance lets signals die or explode; a "
-            "normalization between the layers does"
+            f"no scale of the weights mends it: at every gain {_CHANCE}; a normalization between "
+            "the layers does, or biases and the gain that is critical with them"
         )
     if goes_back:
         return _neither(nearest, backward)
     return _weight(_law(run, nearest), chain.factors(np.array([nearest])).middle(0)[0])
 
 
-# --- residuals ----------------------------------------------------------------------------------
+# --- other networks -------------------------------------------------------------------------------
 
 
-def _of_residuals(run: Run, forward: float, bound: float) -> Advice:
-    """Where each block multiplies the mean square by G, the branch adds G - skip_scale^2."""
+def _of(run: Run, theory: Theory, bound: float) -> Advice:
+    """Try by theory: weights tuned to unit variance, of one gain, tuned to the edge of chaos."""
+    most = _MARGIN * bound
+    if not _is_tuned(run, "unit_variance") and (tuned := theory.tuned("unit_variance")):
+        net, factors = tuned
+        found = theory(net)
+        changes = any(abs(math.log(factor)) > _SAME for factor in factors.values())
+        if changes and found and found.worst <= most:
+            return Advice(f"{_TUNE}, {_about(*found[:2])}")
+    gain = theory.balanced(lambda gain: _law(run, gain))
+    law = _law(run, gain)
+    best = theory(theory.with_gain(lambda _: law, gain))
+    if best and best.worst <= most:
+        return _weight(law, *best[:2])
+    if not _is_tuned(run, "critical") and (tuned := theory.tuned("critical")):
+        found = theory(tuned[0])
+        if found and found.worst <= most:
+            return Advice(f"to mend it: vp.tune(net, goal='critical'), {_about(*found[:2])}")
+    nothing = "no one scale of all weights mends it"
+    if best is None:
+        return Advice(nothing)
+    if max(map(abs, best[:2])) <= most:
+        return Advice(f"{nothing}: at the best, {law!r}, {_CHANCE}")
+    return Advice(f"{nothing}: at best, with {law!r}, {_about(*best[:2])}")
+
+
+def _is_tuned(run: Run, goal: Goal) -> bool:
+    from varprop._tune import TunedNetwork
+
+    return isinstance(run.network, TunedNetwork) and run.network.report.goal == goal
+
+
+def _measured(run: Run, forward: float, backward: float, bound: float) -> Advice:
+    """Where there is no theory: tune, unless all layers have a variance near 1 already."""
+    laws = ((i, step.law("weight")) for i, step in enumerate(run.network.steps))
+    at = [i for i, law in laws if law is not None and not isinstance(law, Given)]
+    if not at:
+        return Advice("no law of weights mends it: they are given, or there are none")
+    off = run.preactivations.per_trial.log10_var[:, at].mean(axis=0)
+    if not _is_tuned(run, "unit_variance") and not np.all(np.abs(off) < _NEAR):
+        return Advice(_TUNE)
+    if forward * backward < 0.0 and min(abs(forward), abs(backward)) > bound:
+        return Advice("no scale of the weights mends it: one way needs smaller ones, one larger")
+    total = forward if math.isnan(backward) else forward + backward
+    than = "smaller" if total > 0.0 else "larger"
+    return Advice(
+        f"to mend it: {than} weights in all layers, little by little; they have variance 1 already"
+    )
+
+
+# --- residuals ------------------------------------------------------------------------------------
+
+
+def _of_residuals(
+    run: Run, stages: list[list[int]], forward: float, backward: float, bound: float
+) -> Advice:
+    """Find branches so small that sums grow by little more than e: by theory, where there is one.
+
+    Nested blocks share the scale.
+    """
     blocks = [s.layer for s in run.network.steps if isinstance(s.layer, Residual)]
     scales = {(block.branch_scale, block.skip_scale) for block in blocks}
-    if len(scales) != 1 or not bound < forward < math.inf:
+    grows = bound < max(forward, -math.inf if math.isnan(backward) else backward) < math.inf
+    if len(scales) != 1 or not grows:
         return _SUMS
     branch, skip = scales.pop()
-    added = 10 ** (forward / len(blocks)) - skip**2
-    if added <= 0.0:
+    scale = min(Branches.of(run).scale(skip), abs(branch))
+    if theory := Theory.of(run, stages):
+        for _ in range(_SMALLER):
+            found = theory(theory.with_branches(_short(scale)))
+            if found and found.worst <= _INSIDE * bound:
+                return Advice(
+                    f"to mend it: branch_scale={_short(scale)}, so that sums grow little, "
+                    f"{_about(*found[:2])}"
+                )
+            scale *= 0.8
         return _SUMS
-    scale = abs(branch) / math.sqrt(added * len(blocks))
-    return Advice(f"to mend it: branch_scale={scale:.3g}, so that sums grow little")
+    if not 0.0 < scale < abs(branch):
+        return _SUMS
+    return Advice(f"to mend it: branch_scale={_short(scale)}, so that sums grow little")
+
+
+def _short(scale: float) -> float:
+    return float(f"{scale:.3g}")
 
 
 # --- words --------------------------------------------------------------------------------------
@@ -210,14 +299,16 @@ def _law(run: Run, gain: float) -> str:
 
 
 def _weight(law: str, forward: float, backward: float | None = None) -> Advice:
-    ways = f"x {10**forward:.2g} forward"
-    if backward is not None:
-        ways += f", x {10**backward:.2g} backward"
-    return Advice(f"to mend it: weight={law!r}, about {ways}", law)
+    return Advice(f"to mend it: weight={law!r}, {_about(forward, backward)}", law)
+
+
+def _about(forward: float, backward: float | None = None) -> str:
+    ways = f"about x {10**forward:.2g} forward"
+    return ways if backward is None else f"{ways}, x {10**backward:.2g} backward"
 
 
 def _neither(forward: float, backward: float) -> Advice:
     return Advice(
-        f"no scale of the weights mends it: forward needs a gain of {forward:.3g}, backward "
-        f"{backward:.3g}"
+        f"no scale of the weights mends it: backward needs a gain of {backward:.3g}, and the "
+        f"nearest at which forward is stable is {forward:.3g}"
     )

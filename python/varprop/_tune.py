@@ -133,9 +133,10 @@ def _measured(job: Job, inputs: int | ArrayLike, trials: int, goal: Goal) -> Tun
     from varprop import _tune_measured
 
     found = _tune_measured.factors(job, trials)
-    tuned = _multiplied(job.net, found)
+    tuned = multiplied_by(job.net, found)
     before, after = (
-        simulate(net, inputs, trials=trials, seed=job.seed) for net in (job.net, tuned)
+        simulate(net, inputs, trials=trials, seed=job.seed, backward=True)
+        for net in (job.net, tuned)
     )
     return TunedNetwork(tuned, TuneReport(goal, "measured", *found, before, after))
 
@@ -152,7 +153,7 @@ def _by_theory(job: Job, goal: Goal) -> TunedNetwork:
         found = factors(job.net, goal, q, mean)
     except NotImplementedError as error:
         raise NotImplementedError(f"{error}; method='measured' may do") from None
-    tuned = _multiplied(job.net, found)
+    tuned = multiplied_by(job.net, found)
     after = theory.propagate(tuned, q, None, mean=mean)
     before: Propagation | None = None
     with suppress(ValueError):  # it leaves the range of floats
@@ -160,7 +161,9 @@ def _by_theory(job: Job, goal: Goal) -> TunedNetwork:
     return TunedNetwork(tuned, TuneReport(goal, "theory", *found, before, after))
 
 
-def _multiplied(net: Network, found: Factors) -> Network:
+def multiplied_by(net: Network, found: Factors) -> Network:
+    """Return a network with the weights of its layers multiplied."""
+
     def change(name: str, layer: Layer) -> list[Layer]:
         factor = found.by_layer.get(name)
         return [layer if factor is None else multiplied(layer, factor)]

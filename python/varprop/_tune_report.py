@@ -160,7 +160,7 @@ def _how(found: Run | Propagation) -> str:
 def _travelled(found: Run | Propagation) -> dict[str, float]:
     """Return decimal logarithms of the factors on mean squares over all layers, each way."""
     if isinstance(found, Run):
-        return {"forward": found.verdict.details["forward"].log10_factor}
+        return {way: one.log10_factor for way, one in found.verdict.details.items()}
     squares = found.activations.log10_second_moment
     units = np.log10(found.network.sizes["gradients"])
     gradients = found.gradients.log10_second_moment + units

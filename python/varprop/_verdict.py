@@ -16,8 +16,10 @@ from varprop._report import WIDE
 from varprop._spec import real
 from varprop._statistics import FloatArray, mean_interval, probability
 from varprop._table import WIDTH
+from varprop.layers import Activation, Elementwise, Normalization
 
 if TYPE_CHECKING:
+    from varprop._compile import Step
     from varprop.run import Run
 
 Word = Literal["vanishing", "stable", "exploding"]
@@ -98,7 +100,8 @@ class Verdict:
     residual network the layers within branches do not count, but where no two others are. Nor do
     steps between layers of different numbers of positions (strides, pools, flattening), but where
     there is no other: a mean over positions has smaller numbers, and so has the gradient shared out
-    among them.
+    among them. Like is held against like: where the last layer is a normalization or an activation
+    of its own, the first of its kind is the first that counts, so that periods are whole.
 
     Attributes
     ----------
@@ -110,6 +113,8 @@ class Verdict:
         The numbers behind "forward" and "backward".
     stages : int
         Into how many stretches steps between different numbers of positions divide the layers.
+    underflow : bool
+        Signals of most trials that end at zero have left the range of the dtype there.
     advice : Advice or None
         Of what is not stable, the change that mends it: ``advice.weight`` is a law for the weights
         of all layers, None where no scale of them does.
@@ -135,6 +140,7 @@ class Verdict:
     details: dict[str, Direction]
     stages: int = 1
     advice: Advice | None = None
+    underflow: bool = False
 
     @classmethod
     def of(cls, run: Run, max_factor: float = 10, level: float = 0.95) -> Verdict:
@@ -155,7 +161,8 @@ class Verdict:
         if any(direction.word not in ("stable", None) for direction in details.values()):
             ways = [details[way].log10_factor for way in details]
             advice = advise(run, stages, ways[0], ways[1] if len(ways) > 1 else math.nan, bound)
-        return cls(max_factor, level, details, len(stages), advice)
+        underflow = bool(run.out_of_range) and details["forward"].log10_factor == -math.inf
+        return cls(max_factor, level, details, len(stages), advice, underflow)
 
     @property
     def forward(self) -> Word | None:
@@ -188,8 +195,9 @@ class Verdict:
             for line in _sentence(name, direction, self)
         ]
         if self.advice is not None:
-            lines += wrap(str(self.advice), WIDTH, subsequent_indent="  ", break_long_words=False)
-        return "\n".join(lines)
+            text = str(self.advice).replace(" x ", " x\0")  # of one piece
+            lines += wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False)
+        return "\n".join(lines).replace("\0", " ")
 
 
 def _stages(run: Run) -> list[list[int]]:
@@ -198,9 +206,19 @@ def _stages(run: Run) -> list[list[int]]:
     outside = [i for i, step in enumerate(steps) if "." not in step.name]
     counted = outside if len(outside) > 1 else list(range(len(steps)))
     stages = [
-        list(same) for _, same in groupby(counted, lambda i: prod(steps[i].output_shape[:-1]))
+        _whole([*same], steps)
+        for _, same in groupby(counted, lambda i: prod(steps[i].output_shape[:-1]))
     ]
     return stages if any(len(stage) > 1 for stage in stages) else [counted]
+
+
+def _whole(stage: list[int], steps: tuple[Step, ...]) -> list[int]:
+    """Return the layers from the first of the last one's kind on, if that is one of these kinds."""
+    last = steps[stage[-1]]
+    if not isinstance(last.layer, Normalization | Activation | Elementwise):
+        return stage
+    first = next(i for i, position in enumerate(stage) if steps[position].kind == last.kind)
+    return stage[first:] if first < len(stage) - 1 else stage
 
 
 def _through(stages: list[list[int]], logarithms: FloatArray) -> FloatArray:
@@ -241,7 +259,9 @@ def _sentence(name: str, direction: Direction, verdict: Verdict) -> list[str]:
         return [f"{name}: unknown, out of range before"]
     start = f"{name}: {direction.word}, "
     if math.isinf(direction.log10_factor):
-        end = "exactly zero after" if direction.log10_factor < 0 else "out of range within"
+        end = "out of range within"
+        if direction.log10_factor < 0:
+            end = "underflow to zero within" if verdict.underflow else "exactly zero after"
         return [f"{start}{end} {layers}"]
     lines = [f"{start}x {_factor(direction.log10_factor)} over {layers}"]
     indent = " " * (len(name) + 2)

@@ -31,6 +31,11 @@ _ROUNDS, _TRIED = 4, 61  # of the search for the best gain, each finer by 30
 _CHANCE = 3.5  # by which chance moves second moments, relative, times the root of the width
 
 
+def spread(width: int) -> float:
+    """Return by which factor chance may move a second moment over so many units."""
+    return 1.0 + _CHANCE / math.sqrt(width)
+
+
 class Tables(NamedTuple):
     """What an activation does at second moments 10^_LOG_Q.
 
@@ -119,7 +124,7 @@ class Chain:
         """
         w = np.log(gains**2)
         hidden = self.widths[:-1] or self.widths
-        chance = math.log1p(_CHANCE / math.sqrt(min(hidden)))
+        chance = math.log(spread(min(hidden)))
         start = math.log(self.inputs + 1e-300) + np.array([[-chance], [0.0], [chance]])
         signal = np.broadcast_to(start, (3, len(w)))
         backward, first = np.zeros(signal.shape), signal
