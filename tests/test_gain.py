@@ -184,9 +184,17 @@ def test_the_table_is_printed():
         ({"names": ["rellu"]}, ValueError, "unknown activation 'rellu': did you mean 'relu'"),
         ({"names": []}, ValueError, "names must name an activation, got none"),
         ({"depth": 0}, ValueError, "depth must be an integer >= 1, got 0"),
-        ({"sigma_b": 1.5}, ValueError, "sigma_b must be under 1"),
     ],
 )
 def test_bad_tables(arguments, error, message):
     with pytest.raises(error, match=message):
         vp.gain_table(**arguments)
+
+
+def test_biases_of_std_1_leave_no_gain_of_unit_variance():
+    table = vp.gain_table(["tanh"], sigma_b=1.0)
+    assert table.rows[0].unit_variance is None
+    critical = vp.recommended_gain("tanh", "critical", sigma_b=1.0)
+    assert table.rows[0].critical.gain == critical
+    with pytest.raises(ValueError, match="sigma_b must be a finite number"):
+        vp.gain_table(["tanh"], sigma_b=float("nan"))

@@ -412,7 +412,9 @@ def test_report_of_awkward_runs():
     assert "a &lt;name&gt; that" in html
     assert "<script" not in html
     assert html.count("<tr>") == 5
-    assert html.startswith("<p>forward: vanishing, underflow to zero within 3 layers<br>to mend it: ")
+    assert html.startswith(
+        "<p>forward: vanishing, underflow to zero within 3 layers<br>to mend it: "
+    )
     assert html.endswith("run.out_of_range</p>")
     assert back._repr_html_().count("<th") == 4 + 9  # one of z
 

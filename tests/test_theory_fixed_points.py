@@ -253,3 +253,11 @@ def test_imported_when_asked_for():
     code = "import sys, varprop; a = 'scipy' in sys.modules; varprop.theory; print(a)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
+
+
+def test_what_is_printed():
+    text = str(theory.fixed_points("tanh", 1.3, 0.3))
+    assert text.splitlines()[0] == "tanh, sigma_w = 1.3, sigma_b = 0.3: ordered"
+    assert "q = 0.607047, c = 1, chi_1 = 0.939807" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "unbounded" in str(theory.fixed_points("relu", 2.0, 0.1))

@@ -234,3 +234,10 @@ def test_errors():
         theory.fixed_points(3, 1.0)
     with pytest.raises(ValueError, match="did you mean 'tanh'"):
         theory.critical("tanhh")
+
+
+def test_of_what_is_no_function():
+    with pytest.raises(TypeError, match="f must be callable, got 'tanh'"):
+        theory.expectation("tanh")
+    with pytest.raises(ValueError, match="not finite"):  # and no warning
+        theory.expectation(lambda u: np.exp(u * u))

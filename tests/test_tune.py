@@ -251,3 +251,12 @@ def test_reports_fit_the_page(name, arguments):
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         vp.tune(**{"net": CHAINS["tanh"], **arguments})
+
+
+def test_reports_go_both_ways_and_name_unstable_fixed_points():
+    gelu = vp.mlp([50] * 4, "gelu")
+    assert "variance 1 is an unstable fixed point of gelu" in str(vp.tune(gelu).report)
+    assert "unstable" not in str(vp.tune(vp.mlp([50] * 4, "tanh")).report)
+    measured = str(vp.tune(gelu, method="measured", trials=3).report)
+    assert "forward: " in measured
+    assert "backward: " in measured

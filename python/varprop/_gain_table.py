@@ -52,7 +52,7 @@ class GainRow:
 
     activation: str
     torch: GainEffect | None
-    unit_variance: GainEffect
+    unit_variance: GainEffect | None
     critical: GainEffect | None
 
 
@@ -82,6 +82,8 @@ class GainTable:
         biases = f", biases of std {self.sigma_b:g}" * (self.sigma_b > 0.0)
         foot = [
             f"gain: weights of variance gain^2 / fan_in{biases}; -: there is none",
+            "unit variance: pre-activations of variance 1 keep it; critical: gradients keep",
+            "their size where signals settle",
             f"var, grad: log10 of the factor that {self.depth} layers put on the pre-activations'",
             "second moment, which begins at 1, and on that of gradients, at infinite width",
         ]
@@ -107,7 +109,7 @@ def gain_table(
     names : iterable of str, optional
         Activations; by default all of ``activations.NAMES``.
     sigma_b : float
-        Standard deviation of the biases, under 1.
+        Standard deviation of the biases; from 1 on there is no gain of unit variance.
     depth : int
         Number of layers.
 
@@ -131,6 +133,8 @@ def gain_table(
     gelu             -    -     -   1.534  0.0*   3.0       -     -     -
     <BLANKLINE>
     gain: weights of variance gain^2 / fan_in; -: there is none
+    unit variance: pre-activations of variance 1 keep it; critical: gradients keep
+    their size where signals settle
     var, grad: log10 of the factor that 100 layers put on the pre-activations'
     second moment, which begins at 1, and on that of gradients, at infinite width
     *: an unstable fixed point: at any finite width signals leave it, to die or to
@@ -142,9 +146,9 @@ def gain_table(
     chosen = [activations.resolve(name) for name in given]
     if not chosen:
         raise ValueError("names must name an activation, got none")
-    depth = _spec.integer("depth", depth, least=1)
+    depth, sigma_b = _spec.integer("depth", depth, least=1), _spec.real("sigma_b", sigma_b, least=0)
     rows = tuple(_row(phi, sigma_b, depth) for phi in chosen)
-    return GainTable(rows, float(sigma_b), depth)
+    return GainTable(rows, sigma_b, depth)
 
 
 def _row(function: ActivationFunction, sigma_b: float, depth: int) -> GainRow:
@@ -163,7 +167,8 @@ def _row(function: ActivationFunction, sigma_b: float, depth: int) -> GainRow:
         critical = ours("critical")
     except NoCriticalPoint:
         critical = None
-    return GainRow(str(function), theirs, ours("unit_variance"), critical)
+    unit = ours("unit_variance") if sigma_b < 1.0 else None
+    return GainRow(str(function), theirs, unit, critical)
 
 
 def _effect(phi: Kernel, gain: float, sigma_b: float, depth: int) -> GainEffect:

@@ -142,12 +142,31 @@ class TuneReport:
 
     def _foot(self) -> list[str]:
         lines = []
+        if not isinstance(self.after, Run) and self.goal == "unit_variance":
+            lines += _unstable(self.after.network)
         if isinstance(self.after, Run) and self.after.trials > 1:
             lines.append("var: of pre-activations in the typical trial, low to high: 95% interval")
         lines += [f"left as it was: {name} ({why})" for name, why in [*self.left.items()][:_LISTED]]
         if len(self.left) > _LISTED:
             lines.append(f"and {len(self.left) - _LISTED} more: report.left")
         return ["", *lines] if lines else []
+
+
+def _unstable(net: Network) -> list[str]:
+    """Say which activations keep a variance of 1 at an unstable fixed point, biases aside."""
+    from varprop.theory._kernels import kernel
+
+    inner = dict.fromkeys(step.activation for step in net.steps[:-1])
+    kernels = (kernel(phi) for phi in inner if phi is not None)
+    found = [
+        str(phi.name) for phi in kernels if phi.growth(1.0) > (1.0 + 1e-6) * phi.square(1.0) > 0.0
+    ]
+    if not found:
+        return []
+    return [
+        f"variance 1 is an unstable fixed point of {', '.join(found)}: at any finite width",
+        "signals leave it, to die or to explode",
+    ]
 
 
 def _how(found: Run | Propagation) -> str:

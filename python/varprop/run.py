@@ -496,4 +496,6 @@ class Run:
         """
         from varprop.plot import plot
 
+        if not isinstance(theory, bool):
+            raise TypeError(f"theory must be True or False, got {theory!r}")
         return plot(self, signal, kind=kind, theory=theory, figure=figure)

@@ -50,6 +50,16 @@ class FixedPoints:
     xi_c: float
     unbounded: bool = False
 
+    def __str__(self) -> str:
+        layers = f"{self.activation}, sigma_w = {self.sigma_w:.6g}, sigma_b = {self.sigma_b:.6g}"
+        if self.unbounded:
+            return f"{layers}: unbounded, signals grow"
+        return (
+            f"{layers}: {self.phase}\n"
+            f"q = {self.q:.6g}, c = {self.c:.6g}, chi_1 = {self.chi_1:.6g}, "
+            f"xi_q = {self.xi_q:.4g}, xi_c = {self.xi_c:.4g} layers"
+        )
+
     @property
     def phase(self) -> str:
         """Say "ordered" where chi_1 < 1, "chaotic" where it is more, else "critical".

@@ -178,7 +178,8 @@ class JacobianSpectrum:
                 logarithm, heights = self._sampled
                 height = np.interp(place, logarithm[::-1], heights[::-1])
             found = height / (math.pi * at)
-        return np.where((self.edges[0] < at) & (at < self.edges[1]), found, 0.0)
+        outside = (at <= self.edges[0]) | (at >= self.edges[1])
+        return np.where(outside, 0.0, found)
 
 
 def jacobian_spectrum(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PhaseDiagram:
     """Fixed points over a grid: arrays of shape (biases, weights).
 
@@ -44,6 +44,13 @@ class PhaseDiagram:
     xi_q: Array
     xi_c: Array
     phase: NDArray[np.str_]
+
+    def __repr__(self) -> str:
+        axes = (
+            f"{len(axis)} {name} from {axis.min():g} to {axis.max():g}"
+            for name, axis in (("sigma_w", self.sigma_w), ("sigma_b", self.sigma_b))
+        )
+        return f"<PhaseDiagram of {self.activation}: {', '.join(axes)}>"
 
     def plot(self, figure: Figure | None = None) -> Figure:
         """Draw the correlation that inputs come to, and the depth scale, with the edge of chaos.

@@ -75,6 +75,8 @@ def expectation(
     >>> round(value, 12), error < 1e-12
     (1.5, True)
     """
+    if not callable(f):
+        raise TypeError(f"f must be callable, got {f!r}")
     variances, means = np.broadcast_arrays(np.asarray(q, np.float64), np.asarray(mean, np.float64))
     shape, kinks = variances.shape, tuple(kinks)
     _spread(variances)
@@ -231,8 +233,9 @@ def _integrate(
         parts = np.stack(
             [_panels(f, owner, left, middle), _panels(f, owner, middle, right)], axis=1
         )
-        better = parts.sum(axis=1)
-        change = np.abs(better - whole)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is said below
+            better = parts.sum(axis=1)
+            change = np.abs(better - whole)
         if not np.isfinite(change).all():
             raise ValueError("the expectation is not finite in float64")
         scale = size + np.bincount(owner, np.abs(parts).sum(axis=1), count)
