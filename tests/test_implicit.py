@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -318,3 +320,25 @@ def test_layers_that_need_their_weights() -> None:
         vp.simulate(net, method="implicit")
     with pytest.raises(ValueError, match=r"method.*implict.* .*'implicit'"):
         vp.simulate(net, method="implict")  # type: ignore[arg-type]
+
+
+MILLION = """
+import resource
+import varprop as vp
+net = vp.mlp([10**6] * 101, "tanh", weight="normal(std=0.001)", bias=None)
+run = vp.simulate(net, 16, trials=1, backward=True, method="implicit")
+assert not run.out_of_range
+q = vp.theory.propagate(net, c=None).activations.second_moment
+# The spread of a layer's mean square goes with the root of depth / width, some 1e-2.
+assert abs(run.activations.second_moment / q - 1).max() < 0.05
+print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's peak memory")
+def test_a_hundred_layers_of_a_million_units_take_under_2_gb() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", MILLION], capture_output=True, text=True, check=True
+    )
+    assert int(run.stdout) < 2e9

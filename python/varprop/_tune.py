@@ -101,7 +101,8 @@ def tune(
     -----
     Where a normalization follows, the scale of its inputs changes nothing after it. A sum of a skip
     and a branch of unit variance grows with every block: see ``branch_scale`` of
-    :class:`Residual`. Measuring takes one pass forward in NumPy, and two runs there and back for the report.
+    :class:`Residual`. Measuring takes one pass forward in NumPy, and two runs, there and back, for
+    the report.
 
     Examples
     --------
