@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from varprop.run import Run
 
 _SIGNALS = ("preactivations", "activations", "gradients")
-_NODES = (9, 6)  # mean squares that stand for those of all inputs, and how many show the error
+# Mean squares that stand for those of all inputs, and how many show the error: of inputs of nearly
+# one size, whose logarithms have a standard deviation under the first number, and of others.
+_NODES = ((0.3, (4, 3)), (math.inf, (9, 6)))
 
 
 class Inputs(NamedTuple):
@@ -72,7 +74,9 @@ def of_inputs(run: Run) -> Inputs:
     sizes, few = squares[alive], x[alive] / np.sqrt(squares[alive])[:, None]
     fourth = (few**4).mean(axis=1)
     tails = np.array([fourth, fourth**2, (few**6).mean(axis=1)])
-    rules = [_few(sizes, tails, count) for count in _NODES]
+    spread = float(np.log(sizes).std())
+    nodes = next(counts for most, counts in _NODES if spread <= most)
+    rules = [_few(sizes, tails, count) for count in nodes]
     if len(rules[0]) == len(rules[1]):  # all of them
         del rules[1]
     share = len(sizes) / len(squares)

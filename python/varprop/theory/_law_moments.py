@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,9 +107,15 @@ def cumulants(law: Law) -> tuple[float, float] | None:
     if draw is None or abs(_drawn(draw)[0]) > 1e-12 * draw.rms:
         return None
     if draw.distribution == "truncated_normal":
-        z = np.linspace(draw.low, draw.high, 4001)
-        density = np.exp(-0.5 * z * z)
-        second, fourth, sixth = (density @ z**power / density.sum() for power in (2, 4, 6))
-        fourth, sixth = fourth / second**2, sixth / second**3
-        return float(fourth - 3.0), float(sixth - 15.0 * fourth + 30.0)
+        return _cut(draw.low, draw.high)
     return (-1.2, 48.0 / 7.0) if draw.distribution == "uniform" else (0.0, 0.0)
+
+
+@lru_cache
+def _cut(low: float, high: float) -> tuple[float, float]:
+    """Return the cumulants of a normal that is cut."""
+    z = np.linspace(low, high, 4001)
+    density = np.exp(-0.5 * z * z)
+    second, fourth, sixth = (density @ z**power / density.sum() for power in (2, 4, 6))
+    fourth, sixth = fourth / second**2, sixth / second**3
+    return float(fourth - 3.0), float(sixth - 15.0 * fourth + 30.0)
