@@ -170,7 +170,7 @@ def test_theory_of_files(tmp_path):
     ("words", "message"),
     [
         (["gain", "rellu"], "unknown activation 'rellu': did you mean 'relu'?"),
-        (["gain", "--sigma-b", "2"], "sigma_b must be under 1"),
+        (["gain", "--sigma-b", "-1"], "sigma_b must be a finite number >= 0"),
         (["tune", "--out", "net.json"], "--output must end in .toml, got 'net.json'"),
         (["tune", "--out", "/no/such/net.toml"], "no such directory: /no/such"),
         (["tune", "--goal", "unit"], "unknown goal 'unit'"),
