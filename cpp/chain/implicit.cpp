@@ -76,17 +76,6 @@ void invert_root(double* products, std::int64_t rank, double* inverse, Stopped s
   }
 }
 
-// c = c + a b, of so many rows, terms and columns; b and c are padded to whole lanes.
-void add_product(const View<double>& a, const double* b, std::int64_t b_stride, std::int64_t rows,
-                 std::int64_t depth, std::int64_t columns, double* c, std::int64_t c_stride) {
-  for (std::int64_t j = 0; j < columns; j += kBlockColumns) {
-    kernels<double>().multiply(
-        a, b + j, b_stride, static_cast<int>(depth), false, nullptr,
-        {c + j, c_stride, static_cast<int>(rows),
-         static_cast<int>(std::min<std::int64_t>(kBlockColumns, columns - j))});
-  }
-}
-
 }  // namespace
 
 // The root takes the place of what enters, and as many rows of normals that of the weights.

@@ -15,6 +15,18 @@ namespace varprop {
 // Numbers between the rows of a small matrix: whole lanes.
 inline std::int64_t padded(std::int64_t columns) { return divide_up(columns, kLanes) * kLanes; }
 
+// c = c + a b, of so many rows, terms and columns; b and c are padded to whole lanes.
+inline void add_product(const View<double>& a, const double* b, std::int64_t b_stride,
+                        std::int64_t rows, std::int64_t depth, std::int64_t columns, double* c,
+                        std::int64_t c_stride) {
+  for (std::int64_t j = 0; j < columns; j += kBlockColumns) {
+    kernels<double>().multiply(
+        a, b + j, b_stride, static_cast<int>(depth), false, nullptr,
+        {c + j, c_stride, static_cast<int>(rows),
+         static_cast<int>(std::min<std::int64_t>(kBlockColumns, columns - j))});
+  }
+}
+
 // Columns that a member reads at a time.
 inline constexpr int kStripColumns = 256;
 

@@ -179,12 +179,8 @@ class Elimination {
     for (std::int64_t k = 0; k < columns; ++k) {
       for (std::int64_t i = 0; i < open_; ++i) turned[k * stride_ + i] = -factor[i * between + k];
     }
-    for (std::int64_t j = 0; j < open_; j += kBlockColumns) {
-      kernels<double>().multiply(
-          {factor, between, 1}, turned + j, stride_, static_cast<int>(columns), false, nullptr,
-          {search_.rest.data() + j, stride_, static_cast<int>(open_),
-           static_cast<int>(std::min<std::int64_t>(kBlockColumns, open_ - j))});
-    }
+    add_product({factor, between, 1}, turned, stride_, open_, columns, open_, search_.rest.data(),
+                stride_);
   }
 
   Root& root_;
@@ -310,13 +306,8 @@ bool take_root(Worker<T>& worker, const Signal<T>& x, std::int64_t rows, std::in
         std::fill_n(std::fill_n(ones, columns, 1.0), -columns & (kLanes - 1), 0.0);
       }
       if (rank == 0) return;
-      for (int j = 0; j < columns; j += kBlockColumns) {
-        const Tile<double> rest{to + j, kStripColumns, static_cast<int>(open),
-                                std::min(kBlockColumns, columns - j)};
-        kernels<double>().multiply({search.coefficients.data(), padded(rank), 1},
-                                   to + open * kStripColumns + j, kStripColumns,
-                                   static_cast<int>(rank), false, nullptr, rest);
-      }
+      add_product({search.coefficients.data(), padded(rank), 1}, to + open * kStripColumns,
+                  kStripColumns, open, rank, columns, to, kStripColumns);
     };
     const Pairs pairs{open + rank + first, open, 0};
     if (!take_products(member, shared.products, strip, pairs, width, write)) return false;

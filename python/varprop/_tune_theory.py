@@ -13,10 +13,10 @@ from varprop._compile import Step
 from varprop._gain import Goal
 from varprop._tune_report import Factors, blocks, multiplied, untuned
 from varprop.initializers import Constant
-from varprop.layers import Conv2d, Dense, Residual
+from varprop.layers import Conv2d, Dense
 from varprop.network import Network
 from varprop.theory import _law_moments
-from varprop.theory._propagate import _branch_factor, _joined, _Passed, _passed
+from varprop.theory._propagate import _forward, _passed
 from varprop.theory._signal import Signal
 
 _FARTHEST = 1e12  # beyond which no factor is looked for
@@ -29,28 +29,21 @@ def factors(net: Network, goal: Goal, q: float, mean: float) -> Factors:
     start = Signal(moments[0], moments[1], moments[2], gaussian=True, roots=frozenset({-1}))
     found = Factors({}, untuned(net))
     ends = dict(blocks(net))
-    passed: list[_Passed] = []
-    for position, step in enumerate(net.steps):
-        x = passed[-1].after if passed else start
-        try:
-            if isinstance(step.layer, Residual) and step.skip is not None:
-                skip = passed[step.skip].after if step.skip >= 0 else start
-                branch = _branch_factor(net, passed, step.skip)
-                passed.append(_joined(step.layer, skip, x, branch))
-                continue
-            if position in ends:
-                if goal == "unit_variance":
-                    factor = _of_variance(step, x, position)
-                else:
-                    factor = _of_slopes(net.steps[position : ends[position]], x, position)
-                if isinstance(factor, str):
-                    found.left[step.name] = factor
-                else:
-                    found.by_layer[step.name] = factor
-                    step = step._replace(layer=multiplied(step.layer, factor))
-            passed.append(_passed(step, x, position))
-        except (NotImplementedError, ValueError) as error:
-            raise type(error)(f"layer {step.name!r}: {error}") from None
+
+    def tuned(step: Step, x: Signal, position: int) -> Step:
+        if position not in ends:
+            return step
+        if goal == "unit_variance":
+            factor = _of_variance(step, x, position)
+        else:
+            factor = _of_slopes(net.steps[position : ends[position]], x, position)
+        if isinstance(factor, str):
+            found.left[step.name] = factor
+            return step
+        found.by_layer[step.name] = factor
+        return step._replace(layer=multiplied(step.layer, factor))
+
+    _forward(net, start, tuned)
     return found
 
 

@@ -235,9 +235,16 @@ def _of_gradients(names: tuple[str, ...], squares: list[Array]) -> LayerMoments:
     return LayerMoments(names, nothing, np.array([g.mean() for g in squares]), nothing)
 
 
-def _forward(net: Network, start: Signal) -> list[_Passed]:
+def _same(step: Step, _x: Signal, _position: int) -> Step:
+    return step
+
+
+def _forward(
+    net: Network, start: Signal, change: Callable[[Step, Signal, int], Step] = _same
+) -> list[_Passed]:
+    """Return all layers, each as `change` makes it of the step, what enters it and its position."""
     passed: list[_Passed] = []
-    for step in net.steps:
+    for position, step in enumerate(net.steps):
         x = passed[-1].after if passed else start
         try:
             if isinstance(step.layer, Residual) and step.skip is not None:
@@ -245,7 +252,7 @@ def _forward(net: Network, start: Signal) -> list[_Passed]:
                 branch = _branch_factor(net, passed, step.skip)
                 passed.append(_joined(step.layer, skip, x, branch))
             else:
-                passed.append(_passed(step, x, len(passed)))
+                passed.append(_passed(change(step, x, position), x, position))
             if not np.isfinite(passed[-1].after.square).all():
                 raise ValueError("the second moment leaves the range of float64")
         except (NotImplementedError, ValueError) as error:
