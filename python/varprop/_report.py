@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from html import escape
 from itertools import groupby
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from varprop import _table
 from varprop._catalogue import threshold
 from varprop._layer import written
+from varprop._numerals import deviations, fixed, known, means, spreads
 from varprop._table import DOTS, WIDTH, Column, shown
 from varprop.layers import Elementwise
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from varprop._statistics import Statistics
     from varprop.run import Run
     from varprop.theory import Agreement, Beside
-
-# Decimal numbers far beyond the range of a float, as very deep networks have them.
-WIDE = Context(prec=20, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 def text(run: Run) -> str:
@@ -79,11 +76,27 @@ def _columns(run: Run, every: int | None = None, digits: int = 2, spare: int = 0
     beside = run.beside_theory if spare < 2 else None
     make = _there_and_back if "gradients" in run.observed else _there
     columns = make(run, digits, beside, spare == 1 and beside is not None)
-    rows = shown(len(run.layer_names), every)
-    return [
+    rows = _rows(run, every)
+    shown_cells = (
         column._replace(cells=[DOTS if i is None else column.cells[i] for i in rows])
         for column in [Column("", "layer", list(run.layer_names)), *columns]
+    )
+    return [
+        column for column in shown_cells if any(cell not in ("", DOTS) for cell in column.cells)
     ]
+
+
+def _rows(run: Run, every: int | None) -> list[int | None]:
+    """Return the positions to show: of a profile with blocks, those, unless all are asked for."""
+    blocks = _blocks(run)
+    if every is not None or not blocks:
+        return shown(len(run.layer_names), every)
+    return [None if i is None else blocks[i] for i in shown(len(blocks), None)]
+
+
+def _blocks(run: Run) -> list[int]:
+    """Return the positions of the blocks of a model that was profiled."""
+    return [i for i, step in enumerate(run.network.steps) if step.trunk]
 
 
 def _there(run: Run, digits: int, beside: Agreement | None, brief: bool) -> list[Column]:
@@ -91,10 +104,10 @@ def _there(run: Run, digits: int, beside: Agreement | None, brief: bool) -> list
     before, after = run.preactivations, run.activations
     group = "typical trial" if run.trials > 1 else "activation"
     columns = [
-        Column("pre-activation", "mean", _means(before, digits)),
-        Column("pre-activation", "std", _spreads(before, 1, digits)),
-        Column("activation", "mean", _means(after, digits)),
-        Column("activation", "var", _spreads(after, 2, digits)),
+        Column("pre-activation", "mean", means(before, digits)),
+        Column("pre-activation", "std", spreads(before, 1, digits)),
+        Column("activation", "mean", means(after, digits)),
+        Column("activation", "var", spreads(after, 2, digits)),
         *_saturated(run),
     ]
     if beside is None:
@@ -108,7 +121,7 @@ def _there(run: Run, digits: int, beside: Agreement | None, brief: bool) -> list
 def _there_and_back(run: Run, digits: int, beside: Agreement | None, brief: bool) -> list[Column]:
     weights = run.weight_gradients
     return [
-        *([] if brief else [Column("activation", "var", _spreads(run.activations, 2, digits))]),
+        *([] if brief else [Column("activation", "var", spreads(run.activations, 2, digits))]),
         *_saturated(run),
         *_typical("activation", "log10", run.activations),
         *_deviations("activation", beside, "activations"),
@@ -158,67 +171,12 @@ def _typical(
     ]
 
 
-def _means(statistics: Statistics, digits: int) -> list[str]:
-    """Write means with digits that matter beside their signal's size."""
-    observed = statistics.observed
-    size = np.hypot(observed["mean"], np.sqrt(observed["variance"]))
-    return _numbers(observed["mean"], observed["exponent"], size, digits)
-
-
-def _spreads(statistics: Statistics, power: int, digits: int) -> list[str]:
-    """Write standard deviations (power 1) or variances (power 2)."""
-    observed = statistics.observed
-    spread = observed["variance"] ** (power / 2)
-    return _numbers(spread, power * observed["exponent"], spread, digits)
-
-
-def _numbers(
-    mantissa: NDArray[Any], exponent: NDArray[Any], size: NDArray[Any], digits: int
-) -> list[str]:
-    """Write mantissa * 2**exponent: with four decimals where all sizes are ordinary."""
-    with np.errstate(over="ignore", under="ignore"):
-        values, sizes = np.ldexp(mantissa, exponent), np.ldexp(size, exponent)
-    sizes = sizes[np.isfinite(size) & (size != 0)]
-    if not sizes.size or (sizes.min() >= 1e-2 and sizes.max() < 1e4):
-        return fixed(values)
-    return [
-        f"{WIDE.multiply(Decimal(m), WIDE.power(2, e)):.{digits}e}"
-        if m and math.isfinite(m)
-        else f"{m:g}"
-        for m, e in zip(mantissa.tolist(), exponent.tolist(), strict=True)
-    ]
-
-
-def fixed(values: NDArray[Any], most: int = 8) -> list[str]:
-    """Write four decimals, or fewer where the largest number would have more digits than most."""
-    largest = np.max(np.abs(values), where=np.isfinite(values), initial=1)
-    digits = min(4, max(0, most - 1 - math.floor(math.log10(largest))))
-    return [f"{round(value, digits) + 0.0:.{digits}f}" for value in values.tolist()]  # no -0.0000
-
-
-def known(values: NDArray[Any], most: int = 5) -> list[str]:
-    """Write numbers as :func:`fixed` does, and a dash for those that are not known."""
-    return ["-" if cell == "nan" else cell for cell in fixed(values, most)]
-
-
-def plain(values: NDArray[Any], size: NDArray[Any] | None = None) -> list[str]:
-    """Write numbers with four decimals where all are ordinary, else with three digits.
-
-    `size` is what small ones are small beside.
-    """
-    return _numbers(values, np.zeros(values.shape, np.int64), values if size is None else size, 2)
-
-
-def deviations(z: NDArray[Any]) -> list[str]:
-    """Write numbers of standard errors."""
-    return ["-" if np.isnan(one) else f"{round(one, 1) + 0.0:.1f}" for one in z.tolist()]
-
-
 def _settings(run: Run) -> tuple[list[str], list[str]]:
     """Return the network and the conditions in phrases."""
     steps, shape = run.network.steps, written(run.network.input_shape)
     kinds = [step.kind for step in steps]
-    count = "1 layer" if len(kinds) == 1 else f"{len(kinds)} layers"
+    profiled = run.network.is_profiled
+    count = f"{len(kinds)} {'module' if profiled else 'layer'}{'s' * (len(kinds) > 1)}"
     outputs = [written(step.output_shape) for step in steps]
     if set(kinds) == {"dense"}:
         layers = count.replace("layer", "dense layer")
@@ -226,12 +184,15 @@ def _settings(run: Run) -> tuple[list[str], list[str]]:
         counts = (f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
         layers = f"{count} ({', '.join(counts)})"
         outputs = [size for size, _ in groupby(outputs)]  # 8 x 8 x 3 x 5 would be no shape
+    if profiled:  # modules follow each other in time, and branch
+        outputs = outputs[-1:]
     parts: dict[str, list[object]] = {
         "": [step.activation for step in steps if step.activation is not None],
         "weight ": [step.law("weight") or "kept" for step in steps if step.weight_shape],
         "bias ": [step.law("bias") or "none" for step in steps if step.bias_shape],
     }
-    drawn = run.given_inputs is None and not run.network.is_profiled
+    drawn = run.given_inputs is None and not profiled
+    write = _counted if profiled else _chain
     inputs = "standard normal" if drawn else "given"
     last = run.first_trial + run.trials - 1
     which = f" ({run.first_trial} to {last})" if run.first_trial else ""
@@ -239,7 +200,7 @@ def _settings(run: Run) -> tuple[list[str], list[str]]:
         [
             layers,
             f"{shape} -> {_chain(outputs, ' -> ')}",
-            *(f"{part}{_chain(values)}" for part, values in parts.items() if values),
+            *(f"{part}{write(values)}" for part, values in parts.items() if values),
         ],
         [
             f"inputs {run.batch} x {shape} {inputs}",
@@ -262,6 +223,13 @@ def _chain(values: Iterable[object], link: str = " then ") -> str:
     return link.join(words if len(words) <= 5 else [*words[:2], DOTS, *words[-2:]])
 
 
+def _counted(values: Iterable[object]) -> str:
+    """Write how often each of some values is there: ``torch_linear x 24 and zeros x 12``."""
+    counts = Counter(map(str, values))
+    words = [text if count == 1 else f"{text} x {count}" for text, count in counts.most_common()]
+    return " and ".join(words if len(words) <= 3 else [*words[:3], "others"])
+
+
 def _foot(run: Run) -> list[list[str]]:
     """Return what the columns mean, what left the range, what was too wide: each in phrases."""
     beside, bound = run.beside_theory, run.verdict.max_factor
@@ -278,8 +246,12 @@ def _foot(run: Run) -> list[list[str]]:
     if "saturation" in run.activations.observed:
         notes.append([f"sat.: share with |phi'| < {threshold(run.statistics):g}"])
     more = (_differences(run), _out_of_range(run), _short(run))
-    without = [[run.without_theory]] if run.without_theory else []
-    first = without if beside is None else [beside.sentence]
+    first = [[run.without_theory]] if run.without_theory else []
+    if beside is not None:
+        first = [beside.sentence]
+    elif blocks := _blocks(run):
+        modules = len(run.layer_names)
+        first = [[f"blocks alone: run.table(every=1) shows all {modules} modules"]]
     return [*first, *notes, *(phrases for phrases in more if phrases)]
 
 

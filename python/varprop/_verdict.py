@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from varprop._advice import Advice, advise
-from varprop._report import WIDE
+from varprop._numerals import WIDE
 from varprop._spec import real
 from varprop._statistics import FloatArray, mean_interval, probability
 from varprop._table import WIDTH

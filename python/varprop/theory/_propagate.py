@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from varprop import _report, _spec, _table
+from varprop import _numerals, _spec, _table
 from varprop._compile import Step
 from varprop._layer import Shape
 from varprop._table import Column
@@ -117,13 +117,13 @@ class Propagation:
         before, after, back = self.preactivations, self.activations, self.gradients
         columns = [
             Column("", "layer", list(self.layer_names)),
-            Column("pre-activation", "q", _report.plain(before.second_moment)),
-            Column("pre-activation", "c", _report.known(before.correlation)),
-            Column("activation", "mean", _report.plain(after.mean, after.second_moment**0.5)),
-            Column("activation", "E[x^2]", _report.plain(after.second_moment)),
-            Column("activation", "c", _report.known(after.correlation)),
-            Column("", "chi_1", _report.plain(self.chi_1)),
-            Column("gradient", "E[g^2]", _report.plain(back.second_moment)),
+            Column("pre-activation", "q", _numerals.plain(before.second_moment)),
+            Column("pre-activation", "c", _numerals.known(before.correlation)),
+            Column("activation", "mean", _numerals.plain(after.mean, after.second_moment**0.5)),
+            Column("activation", "E[x^2]", _numerals.plain(after.second_moment)),
+            Column("activation", "c", _numerals.known(after.correlation)),
+            Column("", "chi_1", _numerals.plain(self.chi_1)),
+            Column("gradient", "E[g^2]", _numerals.plain(back.second_moment)),
         ]
         if np.isnan(before.correlation).all():
             columns = [column for column in columns if column.title != "c"]
