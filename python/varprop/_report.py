@@ -249,7 +249,7 @@ def _foot(run: Run) -> list[list[str]]:
     first = [[run.without_theory]] if run.without_theory else []
     if beside is not None:
         first = [beside.sentence]
-    elif blocks := _blocks(run):
+    elif _blocks(run):
         modules = len(run.layer_names)
         first = [[f"blocks alone: run.table(every=1) shows all {modules} modules"]]
     return [*first, *notes, *(phrases for phrases in more if phrases)]
