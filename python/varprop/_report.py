@@ -88,15 +88,10 @@ def _columns(run: Run, every: int | None = None, digits: int = 2, spare: int = 0
 
 def _rows(run: Run, every: int | None) -> list[int | None]:
     """Return the positions to show: of a profile with blocks, those, unless all are asked for."""
-    blocks = _blocks(run)
+    blocks = run.network.blocks
     if every is not None or not blocks:
         return shown(len(run.layer_names), every)
     return [None if i is None else blocks[i] for i in shown(len(blocks), None)]
-
-
-def _blocks(run: Run) -> list[int]:
-    """Return the positions of the blocks of a model that was profiled."""
-    return [i for i, step in enumerate(run.network.steps) if step.trunk]
 
 
 def _there(run: Run, digits: int, beside: Agreement | None, brief: bool) -> list[Column]:
@@ -249,7 +244,7 @@ def _foot(run: Run) -> list[list[str]]:
     first = [[run.without_theory]] if run.without_theory else []
     if beside is not None:
         first = [beside.sentence]
-    elif _blocks(run):
+    elif run.network.blocks:
         modules = len(run.layer_names)
         first = [[f"blocks alone: run.table(every=1) shows all {modules} modules"]]
     return [*first, *notes, *(phrases for phrases in more if phrases)]

@@ -94,6 +94,11 @@ class Network:
         """Whether it is what a profile saw of another framework's model."""
         return isinstance(self.layers[0], Module)
 
+    @cached_property
+    def blocks(self) -> tuple[int, ...]:
+        """Positions of the repeated blocks of a model that was profiled, where it has some."""
+        return tuple(i for i, step in enumerate(self.steps) if step.trunk)
+
     @property
     def input_shape(self) -> Shape:
         """Shape of one example: (features,) or (height, width, channels)."""

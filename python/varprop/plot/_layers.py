@@ -137,7 +137,7 @@ def _variance(axes: Axes, run: Run, pooled: Statistics, label: str) -> None:
     layers, logarithms = _places(run, pooled), (pooled.log10_var, pooled.per_trial.log10_var)
     sizes = logarithms[0][np.isfinite(logarithms[0])]
     if np.all(np.abs(sizes) < _FLOATS):
-        _draw(axes, layers, *(10**values for values in logarithms))
+        _draw(axes, run, layers, *(10**values for values in logarithms))
         if sizes.size:
             axes.set_yscale("log", nonpositive="clip")
             low, high = np.log10(axes.get_ylim())
@@ -150,7 +150,7 @@ def _variance(axes: Axes, run: Run, pooled: Statistics, label: str) -> None:
             axes.set_ylim(10 ** (low - missing), 10 ** (high + missing))
         axes.set_ylabel(label)
     else:
-        _draw(axes, layers, *logarithms)
+        _draw(axes, run, layers, *logarithms)
         axes.set_ylabel(f"log10 {label}")
 
 
@@ -158,11 +158,11 @@ def _mean(axes: Axes, run: Run, pooled: Statistics) -> None:
     """Draw means; an axis of a tenth of the standard deviation lets those near zero be so."""
     layers, sizes = _places(run, pooled), pooled.log10_var[np.isfinite(pooled.log10_var)]
     if sizes.size and np.ptp(sizes) > 6:
-        _draw(axes, layers, _relative_mean(pooled), _relative_mean(pooled.per_trial))
+        _draw(axes, run, layers, _relative_mean(pooled), _relative_mean(pooled.per_trial))
         axes.set_ylabel("mean / std")
         least = 0.1
     else:
-        _draw(axes, layers, pooled.mean, pooled.per_trial.mean)
+        _draw(axes, run, layers, pooled.mean, pooled.per_trial.mean)
         axes.set_ylabel("mean")
         least = 0.1 * 10 ** (min(_FLOATS, sizes.max(initial=-_FLOATS)) / 2)
     low, high = axes.get_ylim()
@@ -175,8 +175,19 @@ def _relative_mean(fields: Fields) -> FloatArray:
         return np.asarray(fields.observed["mean"] / np.sqrt(fields.observed["variance"]))
 
 
-def _draw(axes: Axes, layers: NDArray[np.int64], pooled: FloatArray, per_trial: FloatArray) -> None:
-    """Draw the lines of the pooled values and of the median trial over the band of the trials."""
+def _draw(
+    axes: Axes, run: Run, layers: NDArray[np.int64], pooled: FloatArray, per_trial: FloatArray
+) -> None:
+    """Draw the lines of the pooled values and of the median trial over the band of the trials.
+
+    Of a model that was profiled lines are those of its blocks, other modules are dots.
+    """
+    if run.network.blocks:
+        line = np.isin(layers - 1, run.network.blocks)
+        axes.plot(layers[~line], pooled[~line], ".", color="0.6", label="modules but for blocks")
+        layers, pooled, per_trial = layers[line], pooled[line], per_trial[:, line]
+        if not layers.size:
+            return
     trials = len(per_trial)
     if trials > 1:
         _band(axes, layers, per_trial, color="0.8", label=f"central 95% of {trials} trials")
