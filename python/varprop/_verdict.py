@@ -203,7 +203,7 @@ class Verdict:
 def _stages(run: Run) -> list[list[int]]:
     """Return the positions of the layers that count, by stretches of one number of positions."""
     steps = run.network.steps
-    outside = [i for i, step in enumerate(steps) if "." not in step.name]
+    outside = [i for i, step in enumerate(steps) if step.depth == 0]
     counted = outside if len(outside) > 1 else list(range(len(steps)))
     stages = [
         _whole([*same], steps)
