@@ -61,7 +61,7 @@ from varprop.network import Network, mlp
 from varprop.run import Run, UnhealthySignal, Verdict
 
 if TYPE_CHECKING:
-    from varprop import activations, initializers, reference, theory
+    from varprop import activations, initializers, reference, theory, torch
 
 __all__ = [
     "STREAM_VERSION",
@@ -121,12 +121,13 @@ __all__ = [
     "show_config",
     "simulate",
     "theory",
+    "torch",
     "tune",
     "weights",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("reference", "theory"):  # imported when asked for
+    if name in ("reference", "theory", "torch"):  # imported when asked for
         return import_module(f"varprop.{name}")
     raise AttributeError(f"module 'varprop' has no attribute {name!r}")

@@ -1,0 +1,150 @@
+"""The door between torch's tensors and ours: memory, layouts, dtypes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from varprop import _weights
+from varprop._laws import Law
+
+Shape = tuple[int, ...]
+
+DTYPES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+
+
+class Region(NamedTuple):
+    """The part of a whole tensor that a shard holds: the whole's shape, and slices of it."""
+
+    shape: Shape
+    slices: tuple[slice, ...]
+
+
+def our_order(dimensions: int) -> tuple[int, ...]:
+    """Return torch's axes in our order: (out, in, *kernel) becomes (*kernel, in, out).
+
+    Examples
+    --------
+    >>> our_order(4), our_order(1)
+    ((2, 3, 1, 0), (0,))
+    """
+    return (*range(2, dimensions), *range(min(2, dimensions))[::-1])
+
+
+def our_shape(shape: Shape) -> Shape:
+    """Return the shape that a law sees of torch's."""
+    return tuple(shape[axis] for axis in our_order(len(shape)))
+
+
+def kind(tensor: torch.Tensor, name: str) -> str:
+    """Return the name of a tensor's dtype, or the error of one that holds no weights."""
+    if tensor.dtype not in DTYPES:
+        raise TypeError(
+            f"parameter {name!r} must be {', '.join(DTYPES.values())}, got {tensor.dtype}"
+        )
+    return DTYPES[tensor.dtype]
+
+
+def numbers(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return a tensor's own memory as an array; a bfloat16 as its 16 bits."""
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16)
+    return tensor.numpy()
+
+
+def check(tensor: torch.Tensor, law: Law, name: str, region: Region | None = None) -> None:
+    """Raise the error of a tensor that cannot be filled, before anything is written."""
+    dtype = kind(tensor, name)
+    if tensor.layout != torch.strided:
+        raise TypeError(f"parameter {name!r} must be strided, got layout {tensor.layout}")
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    if any(stride == 0 and size > 1 for size, stride in sizes):
+        raise ValueError(f"parameter {name!r} must not share memory with itself: it is expanded")
+    whole = tuple(tensor.shape) if region is None else region.shape
+    if region is not None:
+        _check_region(region, tuple(tensor.shape), name)
+    if 0 in whole:
+        return
+    try:
+        draw = law.compile(our_shape(whole))
+        if draw is not None and not _weights.in_range(draw.rms, dtype):
+            raise ValueError(f"{law} is out of the range of {dtype}")
+    except ValueError as error:
+        raise ValueError(f"parameter {name!r}: {error}") from None
+
+
+def _check_region(region: Region, shape: Shape, name: str) -> None:
+    whole, slices = region
+    if len(slices) > len(whole):
+        raise ValueError(
+            f"region of {name!r} must have at most {len(whole)} slices, got {len(slices)}"
+        )
+    full = (*slices, *[slice(None)] * (len(whole) - len(slices)))
+    part = tuple(len(range(*s.indices(n))) for s, n in zip(full, whole, strict=True))
+    if part != shape:
+        raise ValueError(f"region of {name!r} must have the tensor's shape {shape}, got {part}")
+
+
+def fill(
+    tensor: torch.Tensor,
+    law: Law,
+    *,
+    seed: int,
+    name: str,
+    trial: int = 0,
+    region: Region | None = None,
+    threads: int | None = None,
+) -> None:
+    """Fill a tensor in place, which :func:`check` has passed: the transpose of our weights."""
+    if tensor.numel() == 0:
+        return
+    if tensor.device.type != "cpu":
+        _say_once(tensor.device)
+        host = torch.empty(tensor.shape, dtype=tensor.dtype)
+        fill(host, law, seed=seed, name=name, trial=trial, region=region, threads=threads)
+        with torch.no_grad():
+            tensor.copy_(host)
+        return
+    # Autograd counts in-place writes: one of nothing, as it does not see ours.
+    tensor.detach().reshape(-1)[:0].zero_()
+    order = our_order(tensor.dim())
+    whole, slices = region or (tuple(tensor.shape), ())
+    full = (*slices, *[slice(None)] * (len(whole) - len(slices)))
+    target = numbers(tensor).transpose(order)
+    if tensor.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        target = target.view(ml_dtypes.bfloat16)
+    _weights.weights(
+        our_shape(whole),
+        law,
+        out=target,
+        seed=seed,
+        name=name,
+        trial=trial,
+        dtype=DTYPES[tensor.dtype],
+        region=tuple(full[axis] for axis in order),
+        threads=threads,
+    )
+
+
+_said: set[str] = set()
+
+
+def _say_once(device: torch.device) -> None:
+    if device.type not in _said:
+        _said.add(device.type)
+        warnings.warn(
+            f"tensors on {device.type} are drawn on the host and copied; the numbers are the same",
+            stacklevel=2,
+        )
