@@ -1,0 +1,598 @@
+"""Networks from PyTorch's modules and back: names, shapes, weights, outputs, gradients, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from networks import BIAS, NETWORKS, conv, dense, network
+
+import varprop as vp
+from varprop import _job, reference
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+from varprop.torch import _activations, from_module, modules, to_module  # noqa: E402
+
+FUNCTIONS = [*vp.activations.NAMES, "leaky_relu(0.3)", "elu(0.5)", "celu(2.0)"]
+SEED, TRIAL, BATCH = 5, 2, 6
+
+
+def ours(x):
+    """Return a signal of torch's with the channels last."""
+    return x.detach().movedim(1, -1).numpy()
+
+
+def theirs(x, dtype=torch.float64):
+    """Return a signal of ours with the channels first."""
+    return torch.tensor(np.asarray(x), dtype=dtype).movedim(-1, 1).contiguous()
+
+
+def seen(module, x):
+    """Call a module, and return the outputs of its parts by name, with their gradients kept."""
+    outputs = {}
+
+    def hook(name):
+        def keep(_module, _inputs, output):
+            output.retain_grad()
+            outputs[name] = output
+
+        return keep
+
+    hooks = [part.register_forward_hook(hook(name)) for name, part in module.named_modules()]
+    out = module(x.requires_grad_())
+    for one in hooks:
+        one.remove()
+    return out, outputs
+
+
+# --- activations --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", FUNCTIONS)
+def test_activations_are_torchs_both_ways(text):
+    phi = vp.activations.resolve(text)
+    module = _activations.to_module(phi)
+    x = torch.linspace(-9, 9, 1002, dtype=torch.float64, requires_grad=True)
+    y = module(x)
+    y.sum().backward()
+    numbers = x.detach().numpy()
+    np.testing.assert_allclose(y.detach(), phi.value(numbers), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(x.grad, phi.derivative(numbers), rtol=1e-6, atol=1e-8)
+    if phi.name != "linear":
+        (layer,) = from_module(nn.Sequential(module), 3).layers
+        assert layer == vp.Activation(phi, name="0")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(nn.Hardtanh(0.0, 6.0), "relu6"), (nn.Hardtanh(), "hard_tanh"), (nn.ReLU(True), "relu")],
+)
+def test_functions_of_two_names(module, name):
+    assert from_module(nn.Sequential(module), 3).layers[0].function.name == name
+
+
+# --- to PyTorch ---------------------------------------------------------------------------------
+
+GOING = {
+    name: (inputs, [layer for layer in layers if not isinstance(layer, vp.Dropout)])
+    for name, (inputs, layers) in NETWORKS.items()  # without masks, which are torch's own draws
+    if name != "elementwise"
+} | {
+    "same with strides": ((7, 6, 3), [conv(4, (3, 2), stride=(2, 3)), conv(3, 2), conv(2, 4)]),
+    "pairs of zeros": ((7, 6, 3), [conv(4, 3, padding=(0, 2)), conv(3, (3, 1), padding=(1, 0))]),
+    "images": (
+        (6, 5, 4),
+        [
+            vp.RMSNorm(),
+            vp.Residual([vp.LayerNorm(1e-3), dense(4, "silu"), vp.Bias(BIAS)], 0.5, 0.7),
+            conv(6, 3, weight="orthogonal", bias=None, groups=2, activation="leaky_relu(0.2)"),
+            vp.Sequential([vp.Activation("erf"), vp.Residual([vp.Scale(0.3)])], name="head"),
+            vp.Dense(3, "relu", bias=None),
+            vp.Flatten(),
+            vp.Dense(5, "sin", "normal(std=0.2)"),
+        ],
+    ),
+}
+
+
+def names_of(net):
+    """Return for each step the name of the module that its activations leave."""
+    plain = ("linear", None)
+    phis = [getattr(getattr(step.layer, "activation", None), "name", None) for step in net.steps]
+    return [
+        step.name if phi in plain else f"{step.name}_{phi}"
+        for step, phi in zip(net.steps, phis, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", GOING)
+def test_modules_compute_what_is_simulated(case, dtype):
+    net = vp.Network(*GOING[case])
+    job = _job.make(net, BATCH, seed=SEED, dtype=dtype, backward=True, loss="gaussian")
+    core = job.core(TRIAL, 1)
+    positions = range(len(net.steps))
+    whole = job.run(core, job.plan(core, 1), activations=positions, parameters=True)["whole"]
+
+    module = to_module(net, SEED, TRIAL, dtype=getattr(torch, dtype))
+    options = {"seed": SEED, "trial": TRIAL, "dtype": dtype}
+    inputs = reference.weights((BATCH, *net.input_shape), "normal", name="input", **options)
+    out, outputs = seen(module, theirs(inputs, getattr(torch, dtype)))
+    cotangent = reference.cotangent(net, BATCH, **options)
+    (out * theirs(cotangent, getattr(torch, dtype))).sum().backward()
+
+    tolerance = 3e-5 if dtype == "float32" else 1e-12
+
+    def close(found, expected, where):
+        found = found.reshape(expected.shape)
+        error = np.abs(found - expected).max() / (np.abs(expected).max() or 1)
+        assert error < tolerance, where
+
+    for name, found in zip(names_of(net), whole["activations"], strict=True):
+        close(found, ours(outputs[name]), name)
+    for part, names in (("weight", net.weight_names), ("bias", net.bias_names)):
+        for name, found in zip(names, whole[f"{part}_gradients"], strict=True):
+            tensor = getattr(module.get_submodule(name), part)
+            if tensor is None:  # of a layer without biases there is a gradient all the same
+                continue
+            gradient = tensor.grad.numpy()
+            if gradient.ndim > 1:
+                gradient = np.moveaxis(gradient, (1, 0), (-2, -1))
+            close(found, gradient, f"{part} of {name}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_are_the_draws_to_the_bit(dtype):
+    layers = [
+        vp.Conv2d(8, (3, 2), weight="he_normal", bias=BIAS, groups=2, name="stem"),
+        vp.Residual([vp.Dense(8, "relu", "orthogonal"), vp.Bias("normal")]),
+        vp.Flatten(),
+        vp.Dense(5, weight="sparse(0.4)", bias=np.arange(5.0)),
+    ]
+    net = vp.Network((6, 5, 4), layers)
+    state = torch.get_rng_state()
+    module = to_module(net, SEED, TRIAL, dtype=getattr(torch, dtype))
+    assert torch.equal(torch.get_rng_state(), state)
+    found = dict(module.named_parameters())
+    assert list(found) == [
+        *("stem.weight", "stem.bias", "residual1.dense1.weight", "residual1.dense1.bias"),
+        *("residual1.bias1.bias", "dense1.weight", "dense1.bias"),
+    ]
+    for step in net.steps:
+        for part, (law, shape) in step.layer.parameters(step.input_shape).items():
+            name = f"{step.name}.{part}"
+            drawn = vp.weights(shape, law, seed=SEED, name=name, trial=TRIAL, dtype=dtype)
+            tensor = found[name].detach().numpy()
+            turned = np.moveaxis(tensor, (1, 0), (-2, -1)) if tensor.ndim > 1 else tensor
+            assert turned.reshape(shape).tobytes() == drawn.tobytes(), name
+            assert found[name].requires_grad
+
+
+def test_plain_modules_where_torch_has_them():
+    net = vp.Network(
+        (8, 8, 3),
+        [
+            vp.Conv2d(4, 3, activation="relu", bias=None),
+            vp.Conv2d(4, 3, padding=1, stride=2, name="down"),
+            *(vp.BatchNorm(1e-3), vp.AvgPool2d(2), vp.Dropout(0.2)),
+            *(vp.Flatten(channels_first=True), vp.LayerNorm(), vp.RMSNorm(), vp.BatchNorm()),
+            *(vp.Dense(6, "gelu_tanh"), vp.Dense(6, "gelu_tanh", name="dense1_gelu_tanh")),
+        ],
+    )
+    module = to_module(net)
+    assert type(module) is nn.Sequential
+    assert module.training
+    assert module.input_shape == (3, 8, 8)
+    rms = getattr(nn, "RMSNorm", modules.RMSNorm)
+    assert {name: type(part) for name, part in module.named_children()} == {
+        "conv1": nn.Conv2d,
+        "conv1_relu": nn.ReLU,
+        "down": nn.Conv2d,
+        "batchnorm1": nn.BatchNorm2d,
+        "avgpool1": nn.AvgPool2d,
+        "dropout1": nn.Dropout,
+        "flatten1": nn.Flatten,
+        "layernorm1": nn.LayerNorm,
+        "rmsnorm1": rms,
+        "batchnorm2": nn.BatchNorm1d,
+        "dense1": nn.Linear,
+        "dense1_gelu_tanh2": nn.GELU,
+        "dense1_gelu_tanh": nn.Linear,
+        "dense1_gelu_tanh_gelu_tanh": nn.GELU,
+    }
+
+
+@pytest.mark.parametrize(
+    ("net", "options", "error", "message"),
+    [
+        (
+            vp.Network(3, [vp.Residual([vp.Elementwise(np.tanh)])]),
+            {},
+            ValueError,
+            r"layer 'residual1\.elementwise1' holds a function, which is no torch module",
+        ),
+        (
+            vp.Network(3, [vp.Sequential([vp.Dense(3, name="forward")], name="a")]),
+            {},
+            ValueError,
+            r"layer 'a\.forward' must have another name: 'forward' is an attribute",
+        ),
+        (
+            vp.mlp([3, 3]),
+            {"dtype": torch.float16},
+            ValueError,
+            r"unknown dtype torch\.float16.*torch\.float32, torch\.float64",
+        ),
+        (vp.Dense(3), {}, TypeError, "network must be a Network, got Dense"),
+    ],
+)
+def test_what_is_no_module(net, options, error, message):
+    with pytest.raises(error, match=message):
+        to_module(net, **options)
+
+
+# --- there and back -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", GOING)
+def test_there_and_back(case):
+    """The same numbers, but for the order of sums: a dense layer on an image is a convolution."""
+    net = vp.Network(*GOING[case])
+    back = from_module(to_module(net, SEED, TRIAL), values=True)
+    assert back.input_shape == net.input_shape
+    options = {"trials": 1, "first_trial": TRIAL, "seed": SEED, "backward": True}
+    one, other = (vp.simulate(one, BATCH, **options) for one in (net, back))
+    kept = [back.index(name) for name in names_of(net)]
+    for signal, which in (
+        ("activations", kept),
+        ("weight_gradients", slice(None)),
+        ("input_gradients", slice(None)),
+    ):
+        found, expected = getattr(other, signal), getattr(one, signal)
+        size = np.sqrt(expected.second_moment)
+        np.testing.assert_allclose(found.var[which], expected.var, rtol=3e-5, atol=1e-10)
+        assert np.all(np.abs(found.mean[which] - expected.mean) <= 1e-5 * size), signal
+
+
+def test_laws_give_a_network_of_the_same_draws():
+    net = vp.mlp([30, 40, 50], "tanh", "torch_linear")
+    law = {"*.weight": "torch_linear", "*.bias": "zeros"}
+    back = from_module(to_module(net), init=law)
+    assert [str(step.law("weight")) for step in back.steps[::2]] == ["torch_linear"] * 2
+    one, other = (vp.simulate(one, 10, trials=3, seed=1) for one in (net, back))
+    np.testing.assert_allclose(one.activations.var, other.activations.var[1::2], rtol=1e-6)
+
+
+# --- from PyTorch -------------------------------------------------------------------------------
+
+
+def perceptron():
+    body = nn.Sequential(nn.Linear(30, 40, bias=False), nn.LayerNorm(40), nn.GELU())
+    return nn.Sequential(nn.Linear(20, 30), nn.Tanh(), body, nn.BatchNorm1d(40), nn.Linear(40, 7))
+
+
+def convnet():
+    return nn.Sequential(
+        nn.Sequential(
+            nn.Conv2d(3, 8, (3, 5), padding=(1, 2)), nn.BatchNorm2d(8, 1e-3), nn.ReLU(inplace=True)
+        ),
+        nn.Conv2d(8, 12, 3, stride=2, padding=1, groups=4, bias=False),
+        nn.Identity(),
+        nn.SiLU(),
+        nn.Conv2d(12, 6, 3, padding="same"),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(6 * 4 * 4, 10),
+    )
+
+
+MODULES = {
+    "perceptron": (perceptron, (20,), {nn.Linear: "xavier_uniform"}),
+    "convnet": (convnet, (3, 16, 16), {nn.Conv2d: "orthogonal", "7.*": "normal(std=0.1)"}),
+}
+
+
+@pytest.mark.parametrize("init", ["torch", "kaiming_normal", "mapping"])
+@pytest.mark.parametrize("name", MODULES)
+def test_simulations_are_those_of_plain_torch(name, init):
+    """Weights drawn under the parameters' names; moments of every module's outputs by hooks."""
+    build, shape, mapping = MODULES[name]
+    init = {"torch": None, "mapping": mapping}.get(init, init)
+    module = build()
+    net = from_module(module, init=init)
+    assert net.input_shape == (*shape[1:], shape[0])
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(BATCH, *net.input_shape)).astype(np.float32)
+    targets = rng.normal(size=(BATCH, *net.output_shape)).astype(np.float32)
+    options = {"seed": SEED, "trials": 2, "backward": True, "loss": "mse", "targets": targets}
+    run = vp.simulate(net, x, **options)
+    leaves = [part for part, one in module.named_modules() if not list(one.children())]
+    assert net.layer_names == tuple(leaves)
+    laws = {f"{s.name}.{part}": s.law(part) for s in net.steps for part in ("weight", "bias")}
+    for part in module.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = False  # which would change what a hook has kept
+    for trial in range(2):
+        with torch.no_grad():
+            for key, tensor in module.named_parameters():
+                if laws[key] is None:  # of a norm
+                    continue
+                order = (*range(2, tensor.dim()), 1, 0) if tensor.dim() > 1 else (0,)
+                turned = tensor.permute(order)
+                drawn = vp.weights(turned.shape, laws[key], seed=SEED, name=key, trial=trial)
+                turned.copy_(torch.tensor(drawn))
+        module.zero_grad()
+        out, outputs = seen(module, theirs(x, torch.float32))
+        functional.mse_loss(out, torch.tensor(targets)).backward()
+        for position, part in enumerate(leaves):
+            check(run.activations, trial, position, outputs[part].detach())
+        for position, part in enumerate(net.weight_names):
+            owner = module.get_submodule(part)
+            check(run.weight_gradients, trial, position, owner.weight.grad)
+            at = net.index(part)
+            check(run.gradients, trial, at, outputs[part].grad)
+
+
+def check(signal, trial, position, tensor):
+    """Hold one layer's moments in one trial against a tensor's."""
+    var, mean = torch.var_mean(tensor.double(), correction=0)
+    size = float(tensor.double().square().mean().sqrt())
+    found = signal.per_trial
+    assert abs(found.mean[trial, position] - float(mean)) <= 1e-5 * size
+    assert found.var[trial, position] == pytest.approx(float(var), rel=1e-5, abs=1e-10 * size**2)
+
+
+def test_torchs_default_laws():
+    net = from_module(convnet(), (3, 16, 16))
+    conv, _, _, grouped = net.steps[:4]
+    assert str(conv.law("weight")) == str(grouped.law("weight")) == "torch_linear"
+    assert conv.law("bias") == vp.Uniform(-(45**-0.5), 45**-0.5)
+    assert grouped.law("bias") is None
+    assert grouped.law("weight").compile(grouped.weight_shape).high == pytest.approx(18**-0.5)
+
+
+def test_parameters_without_a_law_keep_their_values():
+    module = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    net = from_module(module, init={"0.weight": "he_normal"})
+    assert str(net.layers[0].weight) == "he_normal"
+    np.testing.assert_array_equal(net.layers[0].bias.array, module[0].bias.detach())
+    np.testing.assert_array_equal(net.layers[1].weight.array, module[1].weight.detach().T)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_values_of_any_dtype(dtype):
+    module = nn.Sequential(nn.Conv2d(4, 6, (2, 3), groups=2)).to(dtype)
+    (layer,) = from_module(module, (4, 8, 8), values=True).layers
+    expected = module[0].weight.detach().double().permute(2, 3, 1, 0)
+    np.testing.assert_array_equal(layer.weight.array, expected)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "layer"),
+    [
+        (nn.Linear(4, 3), "Linear", vp.Dense(3, weight="torch_linear", bias=vp.Uniform(-0.5, 0.5))),
+        (nn.Tanh(), "Tanh", vp.Activation("tanh")),
+        (nn.LayerNorm(4), "LayerNorm", vp.LayerNorm()),
+        (nn.LayerNorm(4, elementwise_affine=False), "LayerNorm", vp.LayerNorm()),
+        (nn.Dropout(0.25), "Dropout", vp.Dropout(0.25)),
+        (modules.Scale(2.0), "Scale", vp.Scale(2.0)),
+        (
+            modules.Residual({"a": nn.Tanh()}, 0.5),
+            "Residual",
+            vp.Residual([vp.Activation("tanh", name="a")], 0.5),
+        ),
+    ],
+)
+def test_a_layer_alone_is_called_by_its_type(module, name, layer):
+    assert from_module(module, (4,)) == vp.Network(4, [layer.renamed(name)])
+
+
+def test_pools_of_a_number_of_places():
+    module = nn.Sequential(nn.AdaptiveAvgPool2d((1, None)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = from_module(module, (5, 8, 6))
+    assert [step.output_shape for step in net.steps] == [(1, 6, 5), (1, 1, 5), (5,)]
+    x = torch.randn(3, 5, 8, 6, dtype=torch.float64)
+    *_, last = reference.chain(net, ours(x))
+    np.testing.assert_allclose(last.activations, module(x), rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("kernel", [1, 2, 3, (4, 5), 6])
+def test_torchs_own_padding(kernel):
+    for padding in ("same", "valid", (2, 1)):
+        module = nn.Sequential(nn.Conv2d(3, 4, kernel, padding=padding)).double()
+        x = torch.randn(2, 3, 6, 7, dtype=torch.float64)
+        (made,) = reference.chain(from_module(module, x.shape[1:], values=True), ours(x))
+        np.testing.assert_allclose(made.activations, ours(module(x)), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.skipif(not hasattr(nn, "RMSNorm"), reason="since torch 2.4")
+def test_rms_norms():
+    net = from_module(nn.Sequential(nn.RMSNorm(8), nn.RMSNorm(8, eps=1e-3)))
+    assert [layer.eps for layer in net.layers] == [torch.finfo(torch.float32).eps, 1e-3]
+
+
+# --- the shape of an input ----------------------------------------------------------------------
+
+
+def strided(side_in, side_out):
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 5, 3, 2, 1), nn.Flatten(),
+        nn.Linear(5 * side_out**2, 10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs"),
+    [
+        (nn.Sequential(nn.Tanh(), nn.Dropout(), nn.Linear(7, 3)), 7),
+        (nn.Sequential(nn.LayerNorm(9), nn.Linear(9, 3)), 9),
+        (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), 784),
+        (nn.Sequential(nn.BatchNorm1d(6), nn.ReLU()), 6),
+        (strided(32, 8), (32, 32, 3)),  # of 29 to 32 that fit
+        (strided(28, 7), (28, 28, 3)),
+        (strided(224, 56), (224, 224, 3)),
+        (nn.Sequential(nn.Conv2d(1, 6, 5), nn.Flatten(), nn.Linear(6 * 24 * 24, 5)), (28, 28, 1)),
+        (nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(), nn.LayerNorm(18)), (3, 3, 2)),
+    ],
+)
+def test_shapes_that_modules_tell(module, inputs):
+    assert from_module(module).inputs == inputs
+
+
+def test_a_shape_that_is_left_on_the_module():
+    net = vp.Network((5, 7, 3), [vp.Conv2d(4, 3), vp.GlobalAvgPool()])
+    module = to_module(net)
+    assert from_module(module).input_shape == (5, 7, 3)
+    assert from_module(module, (3, 9, 9)).input_shape == (9, 9, 3)
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+class Own(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def tied():
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    return nn.Sequential(first, nn.ReLU(), second)
+
+
+def gained():
+    module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    module[1].weight.data[2] = 1.5
+    return module
+
+
+def normed():
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+
+
+UNTOLD = r"input_shape cannot be told from the modules.*: give input_shape=\(channels, height, wid"
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "message"),
+    [
+        (
+            nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))),
+            {},
+            r"module '1\.1' \(MaxPool2d\): varprop has no such layer. from_module takes: Ada.*Tanh",
+        ),
+        (nn.TransformerEncoderLayer(8, 2), {}, "TransformerEncoderLayer: varprop has no such"),
+        (nn.Sequential(Own(4, 4)), {}, r"module '0' \(Own\): it is a Linear with a forward of"),
+        (nn.Sequential(nn.ReLU(), nn.Sequential()), {}, r"module '1' \(Sequential\): it must not"),
+        (nn.Sequential(nn.LazyLinear(4)), {}, r"module '0' \(LazyLinear\): it is lazy"),
+        (normed(), {}, r"module '0' \(Param.*\): a Linear must have .* alone, got parametriz"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2)),
+            {},
+            r"module '0' \(Conv2d\): dilation must be \(1, 1\), got \(2, 2\)",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3, padding_mode="reflect", padding=1)),
+            {"input_shape": (3, 8, 8)},
+            r"module '0' \(Conv2d\): padding_mode must be 'zeros', got 'reflect'",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(5, 4, 3)),
+            {},
+            r"module '1' \(Conv2d\): needs 5 channels, got 4",
+        ),
+        (
+            nn.Sequential(nn.Linear(4, 3), nn.Linear(4, 3)),
+            {},
+            r"module '1' \(Linear\): needs 4 features, got 3",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 3)),
+            {"input_shape": (3, 6, 6)},
+            r"module '1' \(Linear\): needs features, got an image: a Flatten before it",
+        ),
+        (
+            nn.Sequential(nn.Linear(4, 4), nn.Conv2d(4, 4, 1)),
+            {},
+            r"module '1' \(Conv2d\): needs an image \(channels, height, width\), got 4 features",
+        ),
+        (
+            nn.Sequential(nn.AvgPool2d(3, padding=1)),
+            {"input_shape": (3, 6, 6)},
+            r"module '0' \(AvgPool2d\): padding must be 0, got 1",
+        ),
+        (
+            nn.Sequential(nn.AvgPool2d(3, ceil_mode=True)),
+            {"input_shape": (3, 6, 6)},
+            "ceil_mode must be False, got True",
+        ),
+        (
+            nn.Sequential(nn.AdaptiveAvgPool2d(4)),
+            {"input_shape": (3, 6, 6)},
+            "output_size must divide the image, 6 x 6, got 4",
+        ),
+        (
+            nn.Sequential(nn.Flatten(2)),
+            {"input_shape": (3, 6, 6)},
+            r"module '0' \(Flatten\): start_dim must be 1, got 2",
+        ),
+        (
+            nn.Sequential(nn.LayerNorm((3, 6, 6))),
+            {"input_shape": (3, 6, 6)},
+            r"module '0' \(LayerNorm\): normalized_shape must be \(features,\)",
+        ),
+        (nn.Sequential(nn.Softplus(2.0)), {"input_shape": 3}, "beta must be 1 and threshold 20"),
+        (nn.Sequential(nn.Hardtanh(-2, 2)), {"input_shape": 3}, "bounds must be -1 and 1, or 0"),
+        (
+            modules.Residual({"a": nn.Linear(4, 5)}),
+            {"input_shape": 4},
+            "Residual: the branch must end with the shape it starts with, 4, got 5",
+        ),
+        (gained(), {"values": True}, r"module '1' \(LayerNorm\): weight of a norm must be 1, got"),
+        (
+            nn.Sequential(nn.BatchNorm1d(4)),
+            {"init": {"*": "zeros"}},
+            r"module '0' \(BatchNorm1d\): weight of a norm must be 1, got zeros",
+        ),
+        (tied(), {}, r"parameters '0\.weight' and '2\.weight' are one, of which a network would"),
+        (
+            nn.Sequential(nn.Linear(4, 4, device="meta")),
+            {"values": True},
+            r"module '0' \(Linear\): parameters on the meta device have no values",
+        ),
+        (perceptron(), {"init": {"3.wieght": 0}}, r"init\['3\.wieght'\] matches no parameter"),
+        (perceptron(), {"init": "he_normal", "values": True}, "init must be None where values"),
+        (perceptron(), {"input_shape": (1, 2)}, r"input_shape must be \(features,\) or \(channels"),
+        (nn.ReLU(), {}, UNTOLD),
+        (nn.Sequential(nn.Conv2d(3, 4, 3)), {}, UNTOLD),
+        (
+            nn.Sequential(
+                nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+            ),
+            {},
+            UNTOLD,
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(50, 2)),
+            {},
+            r"no square image fits the 50 features of module '2'",
+        ),
+    ],
+)
+def test_modules_that_are_no_network(module, options, message):
+    with pytest.raises(ValueError, match=message):
+        from_module(module, **options)
+
+
+def test_what_is_no_module_at_all():
+    with pytest.raises(TypeError, match=r"module must be a torch\.nn\.Module, got Network"):
+        from_module(network("pointwise"))
+
+
+def test_tied_values_may_be_kept():
+    net = from_module(tied(), values=True)
+    assert net.layers[0].weight == net.layers[2].weight
