@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from networks import BIAS, NETWORKS, conv, dense, network
+from networks import BIAS, NETWORKS, conv, dense, flat, network
 
 import varprop as vp
 from varprop import _job, reference
@@ -343,6 +343,17 @@ def check(signal, trial, position, tensor):
     found = signal.per_trial
     assert abs(found.mean[trial, position] - float(mean)) <= 1e-5 * size
     assert found.var[trial, position] == pytest.approx(float(var), rel=1e-5, abs=1e-10 * size**2)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_init_fills_in_is_what_is_simulated(name):
+    build, _, mapping = MODULES[name]
+    module = vp.torch.init_(build(), mapping, seed=SEED, trial=TRIAL)
+    options = {"trials": 1, "first_trial": TRIAL, "seed": SEED}
+    drawn = from_module(module, init=mapping)
+    kept = from_module(module, values=True)
+    runs = [vp.simulate(net, BATCH, **options) for net in (drawn, kept)]
+    assert flat(runs[0]) == flat(runs[1])
 
 
 def test_torchs_default_laws():

@@ -13,6 +13,7 @@ from varprop import _layer, activations
 from varprop._draw import Draw
 from varprop._images import Window
 from varprop._layer import Layer, Shape
+from varprop._module import Module
 from varprop.activations import ActivationFunction
 from varprop.initializers import Given, Law
 from varprop.layers import (
@@ -27,6 +28,7 @@ from varprop.layers import (
     Flatten,
     GlobalAvgPool,
     LayerNorm,
+    Normalization,
     Residual,
     RMSNorm,
     Scale,
@@ -79,7 +81,12 @@ class Step(NamedTuple):
 
     @property
     def weight_shape(self) -> Shape | None:
-        """Shape of the weights: (fan_in, width) of dense layers, four axes of convolutions."""
+        """Shape of the weights: (fan_in, width) of dense layers, four axes of convolutions.
+
+        Of a module that was profiled, how many numbers they have.
+        """
+        if isinstance(self.layer, Module):
+            return (self.layer.count(weights=True),) if self.layer.count(weights=True) else None
         _, shape = self.layer.parameters(self.input_shape).get("weight", (None, None))
         return shape
 
@@ -89,13 +96,31 @@ class Step(NamedTuple):
 
         Their gradients are there all the same.
         """
+        if isinstance(self.layer, Module):
+            return (self.layer.count(weights=False),) if self.layer.count(weights=False) else None
         has = isinstance(self.layer, (Dense, Conv2d, Bias))
         return self.output_shape[-1:] if has else None
 
     def law(self, part: Part) -> Law | None:
         """Return the law of the weights or of the biases, None where there are none."""
+        if isinstance(self.layer, Module):
+            return self.layer.law(weights=part == "weight")
         law, _ = self.layer.parameters(self.input_shape).get(part, (None, None))
         return law
+
+    @property
+    def trunk(self) -> str | None:
+        """The stretch of the way through the network that it is a step of; None within branches."""
+        if isinstance(self.layer, Module):
+            return self.layer.stretch
+        return None if self.depth else ""
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it is a normalization or an activation of its own."""
+        if isinstance(self.layer, Module):
+            return self.layer.pointwise
+        return isinstance(self.layer, Normalization | Activation | Elementwise)
 
 
 def steps(layers: Iterable[Layer], shape: Shape) -> tuple[Step, ...]:
@@ -131,7 +156,8 @@ def _walk(
                 law.compile(tensor)
         except ValueError as error:
             raise ValueError(f"layer {name!r}: {error}") from None
-        found.append(Step(name, layer, layer.kind, entered, out, skip, depth))
+        kind = layer.type if isinstance(layer, Module) else layer.kind
+        found.append(Step(name, layer, kind, entered, out, skip, depth))
         shape = out
     return shape
 
@@ -242,6 +268,10 @@ def operation(step: Step) -> Operation:
             return plain._replace(kind="flatten", channels_first=layer.channels_first)
         case Elementwise():
             return plain._replace(kind="elementwise", homogeneous=False)
+        case Module():
+            raise TypeError(
+                f"layer {step.name!r} is a module that was profiled: it cannot be simulated"
+            )
     raise TypeError(f"layer {step.name!r} must be one of varprop's, got {layer!r}")
 
 

@@ -57,6 +57,11 @@ class Moments:
             Sizes of the remaining axes that differ from the first update's.
         """
         values = _real(array)
+        name = values.dtype.name
+        self._add(values.view(np.uint16) if name == "bfloat16" else values, name)
+
+    def _add(self, values: NDArray[Any], dtype: str) -> None:
+        """Add numbers of a dtype, those of bfloat16 as their 16 bits."""
         reduced = self._reduced(values.ndim)
         remaining = [axis for axis in range(values.ndim) if axis not in reduced]
         shape = tuple(values.shape[axis] for axis in remaining)
@@ -66,10 +71,7 @@ class Moments:
             raise ValueError(f"array must keep axes of shape {self._shape}, got {shape}")
         # Long strides first, so that neighbours in memory are read one after the other.
         order = sorted(reduced, key=lambda axis: -abs(values.strides[axis]))
-        name = values.dtype.name
-        if name == "bfloat16":
-            values = values.view(np.uint16)
-        self._sets.update(values.transpose(*remaining, *order), len(remaining), name)
+        self._sets.update(values.transpose(*remaining, *order), len(remaining), dtype)
 
     def merge(self, other: Moments) -> None:
         """Add the numbers that another accumulator has seen.

@@ -228,10 +228,11 @@ def _settings(run: Run) -> tuple[list[str], list[str]]:
         outputs = [size for size, _ in groupby(outputs)]  # 8 x 8 x 3 x 5 would be no shape
     parts: dict[str, list[object]] = {
         "": [step.activation for step in steps if step.activation is not None],
-        "weight ": [step.law("weight") for step in steps if step.weight_shape],
+        "weight ": [step.law("weight") or "kept" for step in steps if step.weight_shape],
         "bias ": [step.law("bias") or "none" for step in steps if step.bias_shape],
     }
-    inputs = "standard normal" if run.given_inputs is None else "given"
+    drawn = run.given_inputs is None and not run.network.is_profiled
+    inputs = "standard normal" if drawn else "given"
     last = run.first_trial + run.trials - 1
     which = f" ({run.first_trial} to {last})" if run.first_trial else ""
     return (

@@ -66,6 +66,8 @@ def _keys(made: Iterable[Layer], within: str, key: str) -> Iterator[tuple[str, s
 
 def save(net: Network, path: str | PathLike[str] | None) -> str:
     """Write a network; see :meth:`Network.to_toml`."""
+    if net.is_profiled:
+        raise ValueError("a model that was profiled cannot be written as TOML: save the run")
     for step in net.steps:
         for part in ("weight", "bias"):
             law = step.law(part)

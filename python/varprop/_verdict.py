@@ -16,7 +16,6 @@ from varprop._report import WIDE
 from varprop._spec import real
 from varprop._statistics import FloatArray, mean_interval, probability
 from varprop._table import WIDTH
-from varprop.layers import Activation, Elementwise, Normalization
 
 if TYPE_CHECKING:
     from varprop._compile import Step
@@ -158,7 +157,8 @@ class Verdict:
         bound = math.log10(max_factor)
         details = {name: _judged(logs, layers, bound, level) for name, logs in factors.items()}
         advice = None
-        if any(direction.word not in ("stable", None) for direction in details.values()):
+        unhealthy = any(direction.word not in ("stable", None) for direction in details.values())
+        if unhealthy and not run.network.is_profiled:
             ways = [details[way].log10_factor for way in details]
             advice = advise(run, stages, ways[0], ways[1] if len(ways) > 1 else math.nan, bound)
         underflow = bool(run.out_of_range) and details["forward"].log10_factor == -math.inf
@@ -203,19 +203,23 @@ class Verdict:
 def _stages(run: Run) -> list[list[int]]:
     """Return the positions of the layers that count, by stretches of one number of positions."""
     steps = run.network.steps
-    outside = [i for i, step in enumerate(steps) if step.depth == 0]
+    outside = [i for i, step in enumerate(steps) if step.trunk is not None]
     counted = outside if len(outside) > 1 else list(range(len(steps)))
     stages = [
         _whole([*same], steps)
-        for _, same in groupby(counted, lambda i: prod(steps[i].output_shape[:-1]))
+        for _, same in groupby(counted, lambda i: (steps[i].trunk, _positions(steps[i])))
     ]
     return stages if any(len(stage) > 1 for stage in stages) else [counted]
+
+
+def _positions(step: Step) -> int:
+    return prod(step.output_shape[:-1])
 
 
 def _whole(stage: list[int], steps: tuple[Step, ...]) -> list[int]:
     """Return the layers from the first of the last one's kind on, if that is one of these kinds."""
     last = steps[stage[-1]]
-    if not isinstance(last.layer, Normalization | Activation | Elementwise):
+    if not last.pointwise:
         return stage
     first = next(i for i, position in enumerate(stage) if steps[position].kind == last.kind)
     return stage[first:] if first < len(stage) - 1 else stage

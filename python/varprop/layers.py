@@ -10,6 +10,7 @@ from typing import ClassVar
 from varprop import _layer, _spec
 from varprop._images import AvgPool2d, Conv2d, Flatten, GlobalAvgPool
 from varprop._layer import DEEPEST, Check, LawLike, Layer, Shape, Unchanged
+from varprop._module import Module
 from varprop._pointwise import Activation, Bias, Dropout, Elementwise, Scale
 from varprop.activations import ActivationFunction
 from varprop.initializers import Law
@@ -263,7 +264,7 @@ KINDS: dict[str, type[Layer]] = {
     layer.kind: layer
     for layer in (
         *(Dense, Conv2d, Scale, Activation, Bias, LayerNorm, RMSNorm, BatchNorm),
-        *(AvgPool2d, GlobalAvgPool, Flatten, Dropout, Residual, Sequential),
+        *(AvgPool2d, GlobalAvgPool, Flatten, Dropout, Residual, Sequential, Module),
     )
 }
 

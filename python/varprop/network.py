@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from varprop import _compile, _layer, _spec, layers
 from varprop._compile import Operation, Parameter, Step, root_mean_square
 from varprop._layer import LawLike, Layer, Shape
+from varprop._module import Module
 from varprop.activations import ActivationFunction
 from varprop.initializers import Given
 from varprop.layers import Dense
@@ -67,7 +68,7 @@ class Network:
 
     def __init__(self, inputs: int | Sequence[int], layers: Iterable[Layer]) -> None:
         object.__setattr__(self, "layers", _layer.named("layers", layers))
-        object.__setattr__(self, "inputs", _checked_inputs(inputs))
+        object.__setattr__(self, "inputs", _checked_inputs(inputs, any_shape=self.is_profiled))
         _ = self.steps  # or the error of a layer that does not fit
 
     def __repr__(self) -> str:
@@ -87,6 +88,11 @@ class Network:
     def steps(self) -> tuple[Step, ...]:
         """All layers in order of execution: those of a residual's branch, then the residual."""
         return _compile.steps(self.layers, self.input_shape)
+
+    @property
+    def is_profiled(self) -> bool:
+        """Whether it is what a profile saw of another framework's model."""
+        return isinstance(self.layers[0], Module)
 
     @property
     def input_shape(self) -> Shape:
@@ -267,10 +273,10 @@ class Network:
         return _toml.save(self, path)
 
 
-def _checked_inputs(inputs: object) -> int | tuple[int, ...]:
+def _checked_inputs(inputs: object, any_shape: bool) -> int | tuple[int, ...]:
     if not isinstance(inputs, (tuple, list)):
         return _layer.size("inputs", inputs)
-    if len(inputs) != 3:
+    if len(inputs) != 3 and not any_shape:
         raise ValueError(
             f"inputs must be an integer or (height, width, channels), got {inputs!r:.80}"
         )

@@ -258,7 +258,7 @@ class Run:
     def _reported(self) -> tuple[Agreement | None, str]:
         # A user's function is not called for a report: it may be slow, or warn far from zero.
         own = [step.name for step in self.network.steps if step.kind == "elementwise"]
-        if self.trials < 2:
+        if self.trials < 2 or self.network.is_profiled:
             return None, ""
         try:
             if own:
@@ -273,6 +273,8 @@ class Run:
 
     @cached_property
     def _theory(self) -> Agreement:
+        if self.network.is_profiled:
+            raise NotImplementedError("there is no theory of modules that were profiled")
         require("scipy", "scipy")
         from varprop.theory._agreement import agreement
 
@@ -303,9 +305,12 @@ class Run:
                 "there are no weights: method='implicit' draws what they do, not themselves; "
                 "simulate with method='explicit'"
             )
-        step = self._step(layer, "weights", self.network.weight_names)
-        law, shape = step.layer.parameters(step.input_shape)["weight"]
-        return self._draw(f"{step.name}.weight", law, shape, self._trial(trial))
+        step, trial = self._step(layer, "weights", self.network.weight_names), self._trial(trial)
+        parameters = step.layer.parameters(step.input_shape)
+        if "weight" not in parameters:  # of a module that was profiled
+            drawn = ", ".join(parameters) or "none"
+            raise ValueError(f"layer {step.name!r} has no drawn parameter 'weight': it has {drawn}")
+        return self._draw(f"{step.name}.weight", *parameters["weight"], trial)
 
     def bias(self, layer: str | int, trial: int | None = None) -> NDArray[Any] | None:
         """Return the biases of a layer, shape (fan_out,), exactly as used; None where they are.
@@ -333,6 +338,8 @@ class Run:
         trial = self._trial(trial)
         if self.given_inputs is not None:
             return self.given_inputs
+        if self.network.is_profiled:
+            raise ValueError("a profile keeps its inputs only where they are one tensor")
         return self._draw("input", Normal(), (self.batch, *self.network.input_shape), trial)
 
     def cotangent(self, trial: int | None = None) -> NDArray[Any]:
@@ -351,10 +358,10 @@ class Run:
 
     def _compared(self, trial: int | None, *losses: str) -> NDArray[Any]:
         trial = self._trial(trial)
+        if self.given_targets is not None and "gaussian" not in losses:
+            return self.given_targets
         if self.loss is None or self.loss not in losses:
             raise ValueError(f"loss must have been {' or '.join(losses)}, it was {self.loss}")
-        if self.given_targets is not None:
-            return self.given_targets
         return _loss.drawn(
             self.network, self.loss, self.batch, seed=self.seed, trial=trial, dtype=self.dtype
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from varprop import _weights
 from varprop._laws import Law
+from varprop._moments import Moments
 
 Shape = tuple[int, ...]
 
@@ -40,6 +41,11 @@ def our_order(dimensions: int) -> tuple[int, ...]:
     return (*range(2, dimensions), *range(min(2, dimensions))[::-1])
 
 
+def last_channels(dimensions: int) -> tuple[int, ...]:
+    """Return the axes of a batch of signals in our order: of images, channels come last."""
+    return (0, 2, 3, 1) if dimensions == 4 else tuple(range(dimensions))
+
+
 def our_shape(shape: Shape) -> Shape:
     """Return the shape that a law sees of torch's."""
     return tuple(shape[axis] for axis in our_order(len(shape)))
@@ -60,6 +66,11 @@ def numbers(tensor: torch.Tensor) -> NDArray[Any]:
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(np.uint16)
     return tensor.numpy()
+
+
+def observe(tensor: torch.Tensor, moments: Moments) -> None:
+    """Add a tensor's numbers to moments, read where they are."""
+    moments._add(numbers(tensor.cpu()), DTYPES[tensor.dtype])
 
 
 def check(tensor: torch.Tensor, law: Law, name: str, region: Region | None = None) -> None:
