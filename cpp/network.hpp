@@ -69,7 +69,8 @@ struct Layer {
   std::int64_t skip;  // -1: the inputs
   Window window;
   std::int64_t groups;
-  bool has_bias;  // has it a gradient by biases, even where they are zeros?
+  bool channels_first;  // does flattening go channel by channel?
+  bool has_bias;        // has it a gradient by biases, even where they are zeros?
 
   // Rows of the weights.
   std::int64_t fan_in() const { return window.positions() * in.channels / groups; }

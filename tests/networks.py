@@ -119,6 +119,15 @@ NETWORKS: dict[str, tuple[int | tuple[int, int, int], list[Layer]]] = {
             dense(5),
         ],
     ),
+    "channels first": (
+        (5, 7, 20),
+        [
+            conv(3, 3),
+            vp.Sequential([conv(6, 3, padding=(0, 1)), vp.Flatten(channels_first=True)]),
+            vp.Sequential([vp.Sequential([dense(70)]), vp.Residual([vp.Sequential([dense(70)])])]),
+        ],
+    ),
+    "flat images": ((9, 8, 3), [vp.Flatten(channels_first=True), vp.LayerNorm(), dense(5)]),
     "elementwise": (
         (4, 4, 3),
         [dense(6), vp.Elementwise(cube), conv(2, 3), vp.Flatten(), vp.Elementwise(np.sin, np.cos)],

@@ -44,6 +44,7 @@ CASES = {
     "conv, even kernel": (IMAGE, [vp.Conv2d(3, (2, 4), **NOISY)]),
     "conv, valid": (IMAGE, [vp.Conv2d(3, (3, 2), padding="valid", **NOISY)]),
     "conv, padded": (IMAGE, [vp.Conv2d(3, (2, 3), padding=3, **NOISY)]),
+    "conv, padded by pairs": (IMAGE, [vp.Conv2d(3, (2, 3), 2, padding=(0, 3), **NOISY)]),
     "conv, same with a stride": (IMAGE, [vp.Conv2d(3, (3, 4), stride=(2, 3), **NOISY)]),
     "conv, stride beyond the kernel": (IMAGE, [vp.Conv2d(3, (1, 2), stride=(4, 3), **NOISY)]),
     "conv, valid with a stride": (IMAGE, [vp.Conv2d(3, 2, stride=3, padding="valid", **NOISY)]),
@@ -84,6 +85,23 @@ CASES = {
     "globalavgpool": (IMAGE, [vp.GlobalAvgPool()]),
     "flatten": (IMAGE, [vp.Flatten()]),
     "flatten what is flat": (FLAT, [vp.Flatten()]),
+    "flatten, channels first": (IMAGE, [vp.Flatten(channels_first=True)]),
+    "flatten, channels first, in between": (
+        IMAGE,
+        [
+            vp.Conv2d(3, 3, **NOISY),
+            vp.Flatten(channels_first=True),
+            vp.Flatten(channels_first=True),
+            vp.Dense(4, **NOISY),
+        ],
+    ),
+    "sequential": (
+        IMAGE,
+        [
+            vp.Sequential([vp.Conv2d(3, 3, **NOISY), vp.Sequential([vp.Activation("tanh")])]),
+            vp.Residual([vp.Sequential([vp.Dense(3, **NOISY), vp.LayerNorm()])], 0.4),
+        ],
+    ),
     "dropout": (FLAT, [vp.Dropout(0.4)]),
     "dropout of an image": (IMAGE, [vp.Dropout(0.7)]),
     "no dropout": (FLAT, [vp.Dropout(0)]),
@@ -123,10 +141,16 @@ def padding(size, kernel, stride, rule):
     return (0, 0) if rule == "valid" else (rule, rule)
 
 
+def rules(padding):
+    return padding if isinstance(padding, tuple) else (padding, padding)
+
+
 def convolved(x, w, layer):
     (up, down), (left, right) = (
-        padding(*numbers, layer.padding)
-        for numbers in zip(x.shape[1:3], layer.kernel, layer.stride, strict=True)
+        padding(*numbers)
+        for numbers in zip(
+            x.shape[1:3], layer.kernel, layer.stride, rules(layer.padding), strict=True
+        )
     )
     padded = F.pad(x.permute(0, 3, 1, 2), (left, right, up, down))
     y = F.conv2d(padded, w.permute(3, 2, 0, 1), stride=layer.stride, groups=layer.groups)
@@ -146,7 +170,11 @@ class Model:
 
     def container(self, layers, x, within):
         for layer in layers:
-            x = self.layer(layer, x, f"{within}{layer.name}")
+            name = f"{within}{layer.name}"
+            if isinstance(layer, vp.Sequential):
+                x = self.container(layer.layers, x, f"{name}.")
+            else:
+                x = self.layer(layer, x, name)
         return x
 
     def layer(self, layer, x, name):
@@ -193,6 +221,8 @@ class Model:
             case vp.GlobalAvgPool():
                 before = out = x.mean(dim=(1, 2))
             case vp.Flatten():
+                if layer.channels_first and x.ndim == 4:
+                    x = x.permute(0, 3, 1, 2)
                 before = out = x.flatten(1)
         parts = (entered, w, b, before, out)
         for part in parts:

@@ -186,3 +186,47 @@ def test_dict_round_trip():
 def test_errors(build, error, message):
     with pytest.raises(error, match=message or None):
         build()
+
+
+def test_sequentials_add_names_and_no_step():
+    head = vp.Sequential([vp.Dense(4, "relu"), vp.Residual([vp.Sequential([vp.Dense(4)])])], "head")
+    net = vp.Network(3, [head, vp.Sequential([vp.Sequential([vp.Dense(2)], "0")])])
+    assert net.layer_names == (
+        "head.dense1",
+        "head.residual1.sequential1.dense1",
+        "head.residual1",
+        "sequential2.0.dense1",
+    )
+    assert [(step.depth, step.skip) for step in net.steps] == [
+        (0, None),
+        (1, None),
+        (0, 0),
+        (0, None),
+    ]
+    assert vp.Network.from_dict(net.to_dict()) == net
+    assert repr(net) == "<Network: 4 layers, 3 -> 2: 3 dense, 1 residual>"
+    flat = vp.Network(3, [vp.Dense(4, "relu"), vp.Residual([vp.Dense(4)]), vp.Dense(2)])
+    for one, other in zip(net.steps, flat.steps, strict=True):
+        assert (one.kind, one.input_shape, one.skip) == (other.kind, other.input_shape, other.skip)
+
+
+def test_layers_in_sequentials_count_in_every_room():
+    """As the same chain without them, but for the names, and so the draws."""
+
+    def both(layers):
+        named = [layer.renamed(f"l{i}") for i, layer in enumerate(layers)]
+        halves = vp.Sequential(named[:2], "a"), vp.Sequential(named[2:], "b")
+        return vp.Network(50, named), vp.Network(50, halves)
+
+    plain, nested = both([vp.Dense(60, "tanh", "normal(std=0.3)") for _ in range(4)])
+    assert nested.summary().parameters == plain.summary().parameters
+    one, other = (vp.theory.propagate(net) for net in (plain, nested))
+    np.testing.assert_array_equal(one.activations.second_moment, other.activations.second_moment)
+    tuned = [vp.tune(net, method="theory") for net in (plain, nested)]
+    laws = [[step.law("weight") for step in net.steps] for net in tuned]
+    assert laws[0] == laws[1]
+    assert tuned[1].layer_names == nested.layer_names
+    runs = [vp.simulate(net, trials=3, backward=True) for net in (plain, nested)]
+    assert len({run.verdict.details["forward"].layers for run in runs}) == 1
+    larger = vp.rescale(nested, {"b.l3": 2.0})
+    assert larger.layer_names[-3:] == ("b.l3", "b.l3_scale", "b.l3_activation")

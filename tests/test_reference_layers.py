@@ -78,6 +78,9 @@ def test_flatten_is_in_the_order_height_width_channels():
     x = np.arange(24.0).reshape(1, 2, 3, 4)
     (made,) = reference.chain(vp.Network((2, 3, 4), [vp.Flatten()]), x)
     assert made.activations.tolist() == [list(range(24))]
+    net = vp.Network((2, 3, 4), [vp.Flatten(channels_first=True)])
+    (made,) = reference.chain(net, x)
+    assert made.activations.tolist() == [[4 * p + c for c in range(4) for p in range(6)]]
 
 
 @pytest.mark.parametrize("shape", [(8,), (4, 3, 8)])
@@ -175,6 +178,18 @@ CASES = {
     "avgpool": ((3, 4, 2), lambda _, __: vp.AvgPool2d(2, 1), None, None),
     "globalavgpool": ((3, 4, 2), lambda _, __: vp.GlobalAvgPool(), None, None),
     "flatten": ((3, 2, 2), lambda _, __: vp.Flatten(), None, None),
+    "flatten, channels first": (
+        (3, 2, 2),
+        lambda _, __: vp.Flatten(channels_first=True),
+        None,
+        None,
+    ),
+    "sequential": (
+        3,
+        lambda w, b: vp.Sequential([vp.Sequential([vp.Dense(3, "tanh", w, b)]), vp.Scale(0.5)]),
+        (3, 3),
+        (3,),
+    ),
     "dropout": ((3, 2, 2), lambda _, __: vp.Dropout(0.3), None, None),
     "elementwise": (3, lambda _, __: vp.Elementwise(cube), None, None),
 }

@@ -83,10 +83,12 @@ def test_what_is_written(tmp_path):
 def test_every_kind_is_read_again(tmp_path):
     layers = [
         vp.Conv2d(4, (3, 2), (2, 1), 1, "celu(alpha=2.0)", "variance_scaling(3)", "ones", 2),
+        vp.Sequential([vp.Conv2d(4, 1, padding=(0, 2)), vp.Sequential([vp.LayerNorm()])], "0"),
         vp.AvgPool2d((1, 2), 1),
         vp.BatchNorm(1e-12),
         vp.RMSNorm(0),
         vp.Flatten(),
+        vp.Flatten(channels_first=True),
         vp.Dropout(1 / 3),
         vp.Bias("truncated_normal(low=-inf)"),
         vp.Activation("silu"),

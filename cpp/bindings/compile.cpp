@@ -49,7 +49,7 @@ Key key_at(const std::string& digests, std::size_t position) {
 
 Layers::Layers(const std::vector<OperationTuple>& operations) {
   for (const auto& [kind, in, out, weight, bias, activation, parameter, homogeneous, factor, skip,
-                    skip_scale, window, groups] : operations) {
+                    skip_scale, window, groups, channels_first] : operations) {
     layers.push_back({.kind = kind_of(kind),
                       .in = std::make_from_tuple<Shape>(in),
                       .out = std::make_from_tuple<Shape>(out),
@@ -63,6 +63,7 @@ Layers::Layers(const std::vector<OperationTuple>& operations) {
                       .skip = skip,
                       .window = std::make_from_tuple<Window>(window),
                       .groups = groups,
+                      .channels_first = channels_first,
                       .has_bias = kind == "dense" || kind == "conv" || kind == "bias"});
   }
 }

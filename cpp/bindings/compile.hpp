@@ -19,7 +19,7 @@ using ShapeTuple = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
 using WindowTuple = std::array<std::int64_t, 6>;
 using OperationTuple =
     std::tuple<std::string, ShapeTuple, ShapeTuple, ParameterTuple, ParameterTuple, int, double,
-               bool, double, std::int64_t, double, WindowTuple, std::int64_t>;
+               bool, double, std::int64_t, double, WindowTuple, std::int64_t, bool>;
 
 // A network's layers without keys and given arrays: read once, used for many runs.
 struct Layers {

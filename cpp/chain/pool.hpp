@@ -32,15 +32,40 @@ void pool(const Layer& layer, bool back, const Signal<T>& from, T factor, std::i
   }
 }
 
+// In a row of an image's numbers, those of each position together or those of each channel.
+class Flat {
+ public:
+  explicit Flat(const Layer& layer)
+      : channels_(layer.in.channels),
+        positions_(layer.in.positions()),
+        channels_first_(layer.channels_first) {}
+  std::int64_t positions() const { return positions_; }
+  std::int64_t place(std::int64_t column) const {
+    return channels_first_ ? column % positions_ : column / channels_;
+  }
+  std::int64_t channel(std::int64_t column) const {
+    return channels_first_ ? column / positions_ : column % channels_;
+  }
+  // Column of a place's first channel, and how far the next one is.
+  std::int64_t first(std::int64_t place) const {
+    return channels_first_ ? place : place * channels_;
+  }
+  std::int64_t step() const { return channels_first_ ? positions_ : 1; }
+
+ private:
+  std::int64_t channels_, positions_;
+  bool channels_first_;
+};
+
 template <class T>
 void flatten(const Layer& layer, const Signal<T>& in, T factor, std::int64_t row,
              std::int64_t column, const Tile<T>& out) {
-  const std::int64_t channels = layer.in.channels, positions = layer.in.positions();
+  const Flat flat(layer);
   for (int i = 0; i < out.rows; ++i) {
+    const std::int64_t first = (row + i) * flat.positions();
     for (int j = 0; j < out.columns; ++j) {
-      const std::int64_t place = (column + j) / channels, channel = (column + j) % channels;
       out.data[i * out.stride + j] =
-          in.x[((row + i) * positions + place) * in.stride + channel] * factor;
+          in.x[(first + flat.place(column + j)) * in.stride + flat.channel(column + j)] * factor;
     }
   }
 }
@@ -48,11 +73,13 @@ void flatten(const Layer& layer, const Signal<T>& in, T factor, std::int64_t row
 template <class T>
 void flatten_back(const Layer& layer, const Signal<T>& gradient, T factor, std::int64_t row,
                   std::int64_t column, const Tile<T>& out) {
-  const std::int64_t channels = layer.in.channels, positions = layer.in.positions();
+  const Flat flat(layer);
   for (int i = 0; i < out.rows; ++i) {
-    const std::int64_t example = (row + i) / positions, place = (row + i) % positions;
-    const T* const from = gradient.x + example * gradient.stride + place * channels + column;
-    for (int j = 0; j < out.columns; ++j) out.data[i * out.stride + j] = from[j] * factor;
+    const std::int64_t example = (row + i) / flat.positions(), place = (row + i) % flat.positions();
+    const T* const from = gradient.x + example * gradient.stride + flat.first(place);
+    for (int j = 0; j < out.columns; ++j) {
+      out.data[i * out.stride + j] = from[(column + j) * flat.step()] * factor;
+    }
   }
 }
 

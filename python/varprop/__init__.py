@@ -55,6 +55,7 @@ from varprop.layers import (
     Residual,
     RMSNorm,
     Scale,
+    Sequential,
 )
 from varprop.network import Network, mlp
 from varprop.run import Run, UnhealthySignal, Verdict
@@ -94,6 +95,7 @@ __all__ = [
     "Run",
     "Scale",
     "Scaled",
+    "Sequential",
     "Sparse",
     "TruncatedNormal",
     "TuneReport",

@@ -33,7 +33,7 @@ class Branches:
         shares = np.mean(1.0 - 10.0 ** (signal.log10_var - signal.log10_second_moment), axis=0)
         found = []
         for position, step in enumerate(steps):
-            if step.skip is None or "." in step.name:
+            if step.skip is None or step.depth:
                 continue
             before = logs[step.skip] if step.skip >= 0 else 0.0
             share = float(np.clip(shares[position - 1], 0.0, 1.0))

@@ -32,6 +32,7 @@ from varprop.layers import (
     Residual,
     RMSNorm,
     Scale,
+    Sequential,
 )
 
 INPUTS = -1  # the position of the network's inputs among its steps
@@ -56,6 +57,8 @@ class Step(NamedTuple):
     skip : int or None
         Of a residual, the position of the step whose activations its branch started from, -1 for
         the network's inputs; None for all other layers.
+    depth : int
+        How many branches it lies within.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Step(NamedTuple):
     input_shape: Shape
     output_shape: Shape
     skip: int | None = None
+    depth: int = 0
 
     @property
     def activation(self) -> ActivationFunction | None:
@@ -109,7 +113,7 @@ class Step(NamedTuple):
         """The stretch of the way through the network that it is a step of; None within branches."""
         if isinstance(self.layer, Module):
             return self.layer.stretch
-        return None if "." in self.name else ""
+        return None if self.depth else ""
 
     @property
     def pointwise(self) -> bool:
@@ -128,17 +132,22 @@ def steps(layers: Iterable[Layer], shape: Shape) -> tuple[Step, ...]:
         A layer does not fit what enters it, or a law its tensor's shape; the layer is named.
     """
     found: list[Step] = []
-    _walk(layers, shape, "", found)
+    _walk(layers, shape, "", 0, found)
     return tuple(found)
 
 
-def _walk(layers: Iterable[Layer], shape: Shape, within: str, found: list[Step]) -> Shape:
+def _walk(
+    layers: Iterable[Layer], shape: Shape, within: str, depth: int, found: list[Step]
+) -> Shape:
     """Append the steps of a container, and return the shape that it ends with."""
     for layer in layers:
         name, entered, skip = f"{within}{layer.name}", shape, None
+        if isinstance(layer, Sequential):
+            shape = _walk(layer.layers, shape, f"{name}.", depth, found)
+            continue
         if isinstance(layer, Residual):
             skip = len(found) - 1
-            entered = _walk(layer.layers, shape, f"{name}.", found)
+            entered = _walk(layer.layers, shape, f"{name}.", depth + 1, found)
         try:
             out = layer.output_shape(shape)
             if prod(out) >= 2**31:
@@ -148,7 +157,7 @@ def _walk(layers: Iterable[Layer], shape: Shape, within: str, found: list[Step])
         except ValueError as error:
             raise ValueError(f"layer {name!r}: {error}") from None
         kind = layer.type if isinstance(layer, Module) else layer.kind
-        found.append(Step(name, layer, kind, entered, out, skip))
+        found.append(Step(name, layer, kind, entered, out, skip, depth))
         shape = out
     return shape
 
@@ -193,7 +202,7 @@ class Operation(NamedTuple):
     ``layernorm``   over the last axis; ``rmsnorm`` too, ``batchnorm`` over all others; factor: eps
     ``dropout``     x / (1 - factor) where the weight, drawn for every number, is over 2 factor - 1
     ``pool``        means over the window
-    ``flatten``     the same numbers, in one row
+    ``flatten``     the same numbers, in one row: position by position, or `channels_first`
     ``elementwise`` a function of Python's
     =============== ==============================================================================
 
@@ -213,6 +222,7 @@ class Operation(NamedTuple):
     skip_scale: float = 1.0
     window: Window = Window()
     groups: int = 1
+    channels_first: bool = False
 
 
 def operation(step: Step) -> Operation:
@@ -255,7 +265,7 @@ def operation(step: Step) -> Operation:
         case AvgPool2d() | GlobalAvgPool():
             return plain._replace(kind="pool", window=layer.window(step.input_shape))
         case Flatten():
-            return plain._replace(kind="flatten")
+            return plain._replace(kind="flatten", channels_first=layer.channels_first)
         case Elementwise():
             return plain._replace(kind="elementwise", homogeneous=False)
         case Module():

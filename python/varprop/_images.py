@@ -26,15 +26,27 @@ class Window(NamedTuple):
     left: int = 0
 
 
-def _padding(argument: str, value: object) -> str | int:
+Padding = str | int | Pair
+
+
+def _padding(argument: str, value: object) -> Padding:
     if isinstance(value, str):
         if value not in ("same", "valid"):
             raise _spec.unknown(argument, value, ("same", "valid", "or an integer"))
         return value
-    padding = _spec.integer(argument, value)
-    if padding >= 2**31:
-        raise ValueError(f"{argument} must be under 2**31, got {padding}")
-    return padding
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"{argument} must have two integers, got {value!r}")
+        top, left = (_zeros(f"{argument}[{axis}]", zeros) for axis, zeros in enumerate(value))
+        return top if top == left else (top, left)
+    return _zeros(argument, value)
+
+
+def _zeros(argument: str, value: object) -> int:
+    zeros = _spec.integer(argument, value)
+    if zeros >= 2**31:
+        raise ValueError(f"{argument} must be under 2**31, got {zeros}")
+    return zeros
 
 
 def _places(size: int, kernel: int, stride: int, padding: str | int) -> Pair:
@@ -64,10 +76,10 @@ class Conv2d(Layer):
         Height and width of the kernel.
     stride : int or (int, int)
         Steps between its places.
-    padding : "same", "valid" or int
+    padding : "same", "valid", int or (int, int)
         Zeros around the image: "same" as TensorFlow, ceil(size / stride) places of the kernel, of
         an odd number of zeros the smaller half above and left; "valid" none; or so many on each
-        side.
+        side, or above and below, left and right.
     activation : str or ActivationFunction
     weight : str, Law or array
         Fans are channels times the kernel's size.
@@ -102,7 +114,7 @@ class Conv2d(Layer):
     channels: int
     kernel: Pair
     stride: Pair
-    padding: str | int
+    padding: Padding
     activation: ActivationFunction
     weight: Law
     bias: Law | None
@@ -114,7 +126,7 @@ class Conv2d(Layer):
         channels: int,
         kernel: int | Pair,
         stride: int | Pair = 1,
-        padding: str | int = "same",
+        padding: Padding = "same",
         activation: str | ActivationFunction = "linear",
         weight: LawLike = "lecun_normal",
         bias: LawLike | None = "zeros",
@@ -129,9 +141,10 @@ class Conv2d(Layer):
     def _axes(self, shape: Shape) -> list[Pair]:
         """Return places and zeros before the image, for height and width."""
         sides = _layer.image(shape)[:2]
+        rules = self.padding if isinstance(self.padding, tuple) else (self.padding, self.padding)
         return [
-            _places(*numbers, self.padding)
-            for numbers in zip(sides, self.kernel, self.stride, strict=True)
+            _places(*numbers)
+            for numbers in zip(sides, self.kernel, self.stride, rules, strict=True)
         ]
 
     def window(self, shape: Shape, /) -> Window:
@@ -141,10 +154,9 @@ class Conv2d(Layer):
 
     def output_shape(self, shape: Shape, /) -> Shape:
         """Return (places along height, places along width, channels)."""
-        (down, _), (across, _) = self._axes(shape)
-        if down < 1 or across < 1:
-            around = 2 * self.padding if isinstance(self.padding, int) else 0
-            padded = (shape[0] + around, shape[1] + around)
+        (down, top), (across, left) = self._axes(shape)
+        if down < 1 or across < 1:  # which "same" never leaves
+            padded = (shape[0] + 2 * top, shape[1] + 2 * left)
             raise ValueError(
                 f"kernel {_layer.written(self.kernel)} is larger than the padded image, "
                 f"{_layer.written(padded)}"
@@ -241,6 +253,12 @@ class GlobalAvgPool(Layer):
 class Flatten(Layer):
     """An image's numbers in a row, in the order height, width, channels.
 
+    Parameters
+    ----------
+    channels_first : bool
+        In the order channels, height, width, as PyTorch.
+    name : str, optional
+
     Examples
     --------
     >>> Flatten().output_shape((64, 96, 3))
@@ -248,8 +266,12 @@ class Flatten(Layer):
     """
 
     kind: ClassVar[str] = "flatten"
-    checks: ClassVar[Mapping[str, Check]] = {"name": _layer.name}
+    checks: ClassVar[Mapping[str, Check]] = {
+        "channels_first": _layer.boolean,
+        "name": _layer.name,
+    }
 
+    channels_first: bool = False
     name: str | None = None
 
     def output_shape(self, shape: Shape, /) -> Shape:

@@ -190,6 +190,13 @@ def optional_law(argument: str, value: LawLike | None) -> Law | None:
     return None if absent else initializers.resolve(value, argument)  # type: ignore[arg-type]
 
 
+def boolean(argument: str, value: object) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument} must be True or False, got {value!r}")
+    return value
+
+
 def real(argument: str, value: object) -> float:
     """Return a finite number."""
     return _spec.real(argument, value)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from varprop import _spec
+from varprop import _layer, _spec
 from varprop._layer import Check, Layer, Shape
 from varprop.initializers import Law, resolve, to_value
 
@@ -20,12 +20,6 @@ def _type(argument: str, value: object) -> str:
 
 def _optional_type(argument: str, value: object) -> str | None:
     return value if value is None or value == "" else _type(argument, value)
-
-
-def _flag(argument: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{argument} must be True or False, got {value!r}")
-    return value
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ class Module(Layer):
         "name": _type,
         "type": _type,
         "shape": _spec.sizes,
-        "pointwise": _flag,
+        "pointwise": _layer.boolean,
         "stretch": _optional_type,
         "drawn": _drawn,
     }

@@ -12,7 +12,7 @@ from typing import Any
 from varprop import _layer, _spec, layers
 from varprop._layer import Layer
 from varprop.initializers import Given
-from varprop.layers import Residual
+from varprop.layers import Container
 from varprop.network import Network
 
 if sys.version_info >= (3, 11):
@@ -60,7 +60,7 @@ def _keys(made: Iterable[Layer], within: str, key: str) -> Iterator[tuple[str, s
     """Yield the name of every layer in its network, and its key in the file."""
     for i, layer in enumerate(_layer.named("layers", made)):
         yield f"{within}{layer.name}", f"{key}[{i}]"
-        if isinstance(layer, Residual):
+        if isinstance(layer, Container):
             yield from _keys(layer.layers, f"{within}{layer.name}.", f"{key}[{i}].layers")
 
 
@@ -94,7 +94,7 @@ def _tables(some: Iterable[Layer], key: str) -> Iterator[str]:
         for argument, value in layer.to_dict().items():
             if argument != "layers" and not (argument == "name" and value == usual):
                 yield f"{argument} = {_value(value)}"
-        if isinstance(layer, Residual):
+        if isinstance(layer, Container):
             yield from _tables(layer.layers, f"{key}.layers")
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "RMSNorm",
     "Residual",
     "Scale",
+    "Sequential",
 ]
 
 
@@ -92,8 +93,59 @@ class Dense(Layer):
         return weight if self.bias is None else weight | {"bias": (self.bias, (self.width,))}
 
 
+class Container(Layer):
+    """A layer that others lie within: in a network its name comes before theirs."""
+
+    __slots__ = ()
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def depth(self) -> int:
+        """How many containers lie within each other, this one included."""
+        return 1 + max(layer.depth if isinstance(layer, Container) else 0 for layer in self.layers)
+
+    def output_shape(self, shape: Shape, /) -> Shape:
+        """Return the shape that leaves the last of its layers."""
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def _keep(self, **arguments: object) -> None:
+        super()._keep(**arguments)
+        if self.depth > DEEPEST:
+            raise ValueError(f"layers must be nested at most {DEEPEST} deep, got {self.depth}")
+
+
 @dataclass(frozen=True, init=False, slots=True)
-class Residual(Layer):
+class Sequential(Container):
+    """Layers one after the other under a common name; it does nothing of its own.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        They are named anew, from 1: in a network they are sequential1.dense1 ...
+    name : str, optional
+
+    Examples
+    --------
+    >>> import varprop as vp
+    >>> vp.Network(64, [Sequential([Dense(10, "relu"), Dense(5)], name="head")]).layer_names
+    ('head.dense1', 'head.dense2')
+    """
+
+    kind: ClassVar[str] = "sequential"
+    checks: ClassVar[Mapping[str, Check]] = {"layers": _layer.named, "name": _layer.name}
+
+    layers: tuple[Layer, ...]
+    name: str | None
+
+    def __init__(self, layers: Iterable[Layer], name: str | None = None) -> None:
+        self._keep(layers=layers, name=name)
+
+
+@dataclass(frozen=True, init=False, slots=True)
+class Residual(Container):
     """A branch beside a skip: ``skip_scale * X + branch_scale * f(X)``.
 
     Parameters
@@ -134,19 +186,10 @@ class Residual(Layer):
         name: str | None = None,
     ) -> None:
         self._keep(layers=layers, branch_scale=branch_scale, skip_scale=skip_scale, name=name)
-        if self.depth > DEEPEST:
-            raise ValueError(f"layers must be nested at most {DEEPEST} deep, got {self.depth}")
-
-    @property
-    def depth(self) -> int:
-        """How many residual layers lie within each other, this one included."""
-        return 1 + max(layer.depth if isinstance(layer, Residual) else 0 for layer in self.layers)
 
     def output_shape(self, shape: Shape, /) -> Shape:
         """Return the shape, or the error that says into what other one the branch turns it."""
-        branch = shape
-        for layer in self.layers:
-            branch = layer.output_shape(branch)
+        branch = Container.output_shape(self, shape)
         if branch != shape:
             raise ValueError(
                 f"the branch must end with the shape it starts with, {_layer.written(shape)}, "
@@ -203,13 +246,14 @@ def replaced(
 ) -> list[Layer]:
     """Return layers with what ``change(name, layer)`` puts in the place of each.
 
-    Names are those in a network: ``residual1.dense1``. A residual's branch comes before it.
+    Names are those in a network: ``residual1.dense1``. What lies within a layer comes before it.
     """
     found: list[Layer] = []
     for layer in layers:
         name = f"{within}{layer.name}"
-        if isinstance(layer, Residual):
-            layer = replace(layer, layers=tuple(replaced(layer.layers, change, f"{name}.")))
+        if isinstance(layer, Container):
+            inside = tuple(replaced(layer.layers, change, f"{name}."))
+            layer = replace(layer, layers=inside)  # type: ignore[type-var]
         found.extend(change(name, layer))
     return found
 
@@ -219,8 +263,8 @@ def replaced(
 KINDS: dict[str, type[Layer]] = {
     layer.kind: layer
     for layer in (
-        *(Dense, Conv2d, Scale, Activation, Bias, Residual, LayerNorm, RMSNorm, BatchNorm),
-        *(AvgPool2d, GlobalAvgPool, Flatten, Dropout, Module),
+        *(Dense, Conv2d, Scale, Activation, Bias, LayerNorm, RMSNorm, BatchNorm),
+        *(AvgPool2d, GlobalAvgPool, Flatten, Dropout, Residual, Sequential, Module),
     )
 }
 

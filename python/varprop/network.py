@@ -239,8 +239,8 @@ class Network:
 
         ``inputs = 784`` or ``inputs = [64, 96, 3]``, then for each layer a table ``[[layers]]``:
         its ``kind`` ("conv", "residual" ...: names of layers by default, without number; "dense"
-        where it has none), and the arguments of its constructor. The branch of a residual is
-        ``[[layers.layers]]``.
+        where it has none), and the arguments of its constructor. The layers within a residual or
+        a sequential are ``[[layers.layers]]``.
 
         Raises
         ------

@@ -201,7 +201,7 @@ def forward(
             means = pool(x, layer.window(x.shape[1:]), _places(step))
             out = means.reshape(-1, *step.output_shape)
         case Flatten():
-            out = x.reshape(len(x), -1)
+            out = (np.moveaxis(x, -1, 1) if layer.channels_first else x).reshape(len(x), -1)
         case _:
             raise TypeError(f"unknown layer {layer!r}")
     return out, out
@@ -272,5 +272,8 @@ def back(
             gradient = delta.reshape(len(x), *_places(step))
             return None, None, pool_back(x, layer.window(x.shape[1:]), gradient)
         case Flatten():
-            return None, None, delta.reshape(x.shape)
+            if not layer.channels_first:
+                return None, None, delta.reshape(x.shape)
+            first = (len(x), x.shape[-1], *x.shape[1:-1])
+            return None, None, np.moveaxis(delta.reshape(first), 1, -1)
     raise TypeError(f"unknown layer {layer!r}")

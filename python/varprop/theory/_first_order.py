@@ -88,9 +88,9 @@ def correction(
         Of the inputs the mean square, and its variance over its square.
     tails : Tails
     """
-    if any(not isinstance(layer, Dense) for layer in net.layers):
+    layers = [step.layer for step in net.steps if isinstance(step.layer, Dense)]
+    if len(layers) < len(net.steps):
         return None
-    layers = [layer for layer in net.layers if isinstance(layer, Dense)]
     laws = [_law_moments.cumulants(layer.weight) for layer in layers]
     bias_tails = [
         0.0 if layer.bias is None else _law_moments.excess_kurtosis(layer.bias) for layer in layers

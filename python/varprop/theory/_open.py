@@ -40,7 +40,7 @@ def left_open(net: Network, found: Propagation, kurtosis: float) -> Open:
     """
     count = len(net.steps)
     before, after, back = np.zeros((3, count))
-    chain = not any(isinstance(layer, Residual) for layer in net.layers)
+    chain = not any(step.skip is not None for step in net.steps)
     made, first = 0.0, True  # by the weights last met
     for i, step in enumerate(net.steps):
         layer, x = step.layer, after[i - 1] if i else 0.0
