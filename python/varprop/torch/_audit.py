@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from varprop import _spec
-from varprop._draw import Draw
 from varprop._laws import Law
-from varprop._laws_whole import DeltaOrthogonal, Orthogonal, Sparse
-from varprop.torch import _audit_table, _door, _shards, _whole
-from varprop.torch._defaults import defaults
-from varprop.torch._duplicates import Candidate, Duplicate, duplicates
-from varprop.torch._fit import Finding, degenerate, fit, is_random
-from varprop.torch._likely import likely
-from varprop.torch._measure import Measured, flat, measure, step
+from varprop.torch import _audit_table
+from varprop.torch._duplicates import HEAD, duplicates
 from varprop.torch._names import Parameter, parameters
 from varprop.torch._rules import Laws, assign
+from varprop.torch._subject import Subject
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -195,168 +186,48 @@ def audit(model: nn.Module, declared: Laws | None = None, *, level: float = 1e-5
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
     given = {} if declared is None else assign(model, declared, "declared")
-    subjects = [_Subject.of(parameter, given) for parameter in parameters(model)]
-    tests = sum(subject.tests for subject in subjects)
-    entries = {s.parameter.name: s.entry(level / max(1, tests)) for s in subjects}
-    places = {s.parameter.name: s.parameter for s in subjects}
-    for found in duplicates([s.candidate for s in subjects if s.is_random]):
-        _add_duplicate(entries[found.later], found, places)
+    subjects = {p.name: Subject.of(p, given.get(p.name)) for p in parameters(model)}
+    each = level / max(1, sum(subject.tests for subject in subjects.values()))
+    entries = {name: _entry(subject, each) for name, subject in subjects.items()}
+    candidates = [subject.candidate() for subject in subjects.values() if subject.is_random]
+    for found in duplicates(candidates):
+        later, earlier = subjects[found.later], subjects[found.earlier]
+        _add_duplicate(entries[found.later], found.words, later.parameter, earlier.parameter)
     return Audit(list(entries.values()), level)
 
 
-@dataclass
-class _Subject:
-    """A parameter with the laws that it may have, one of which it has to."""
-
-    parameter: Parameter
-    local: torch.Tensor
-    dtype: str
-    shape: tuple[int, ...]  # of our layout, of the whole of which the local tensor is a part
-    laws: list[Law]
-    draws: list[Draw | None]
-    declared: bool
-
-    @classmethod
-    def of(cls, parameter: Parameter, given: dict[str, Law]) -> _Subject:
-        name, tensor = parameter.name, parameter.tensor
-        if isinstance(tensor, nn.parameter.UninitializedParameter):
-            raise ValueError(f"parameter {name!r} has no shape yet: call the lazy module once")
-        if _shards.is_meta(tensor):
-            raise ValueError(f"parameter {name!r} is on the meta device: it has no numbers yet")
-        dtype = _door.kind(tensor, name)
-        local, part = _shards.held(tensor, name)
-        shape = _door.our_shape(tuple(tensor.shape))
-        laws = [given[name]] if name in given else defaults(parameter)
-        try:
-            draws = [law.compile(shape) if tensor.numel() else None for law in laws]
-        except ValueError as error:
-            raise ValueError(f"parameter {name!r}: {error}") from None
-        if part is not None and None in draws:  # the structure is that of the whole
-            laws, draws = [], []
-        return cls(parameter, local, dtype, shape, laws, draws, name in given)
-
-    @property
-    def tests(self) -> int:
-        """How many tests at the level there are."""
-        sparse = (isinstance(_whole.factored(law)[0], Sparse) for law in self.laws)
-        drawn = (draw is not None and is_random(draw) for draw in self.draws)
-        return 2 * (sum(sparse) + sum(drawn)) if self.local.numel() else 0
-
-    @property
-    def is_random(self) -> bool:
-        """Whether its numbers should be no other parameter's."""
-        if not self.laws:
-            return True
-        formed = (Orthogonal, DeltaOrthogonal, Sparse)
-        return any(
-            isinstance(_whole.factored(law)[0], formed) if draw is None else is_random(draw)
-            for law, draw in zip(self.laws, self.draws, strict=True)
-        )
-
-    @property
-    def parts(self) -> list[NDArray[Any]]:
-        """The numbers, without the row of an embedding that pads where it is zero."""
-        owner = self.parameter.places[0].owner
-        row = getattr(owner, "padding_idx", None)
-        table = isinstance(owner, (nn.Embedding, nn.EmbeddingBag)) and row is not None
-        if not table or len(self.local) != self.parameter.tensor.shape[0]:
-            return [flat(self.local)]
-        if bool((self.local[row] != 0).any()):
-            return [flat(self.local)]
-        kept = (self.local[:row], self.local[row + 1 :])
-        return [flat(part) for part in kept if part.numel()]
-
-    @property
-    def candidate(self) -> Candidate:
-        """The same for the search of duplicates."""
-        numbers = max(self.parts, key=len, default=np.empty(0))
-        shape = tuple(self.local.shape) if len(numbers) == self.local.numel() else ()
-        drawn = [draw for draw in self.draws if draw is not None]
-        centre = drawn[0].mean if drawn else 0.0
-        if drawn and drawn[0].distribution == "uniform":
-            centre = 0.5 * (drawn[0].low + drawn[0].high)
-        return Candidate(self.parameter.name, numbers, self.dtype, centre, shape)
-
-    def entry(self, level: float) -> Entry:
-        """Test the numbers against each law, and take the best."""
-        numbers = measure(self.parts, self.dtype)
-        due = "declared" if self.declared else "torch's default"
-        findings = [
-            self._finding(law, draw, numbers, level, due)
-            for law, draw in zip(self.laws, self.draws, strict=True)
-        ] or [_unknown(numbers)]
-        best = min(findings, key=lambda found: (len(found.problems), -found.pvalue))
-        law = self.laws[findings.index(best)] if self.laws else None
-        return Entry(
-            name=self.parameter.name,
-            shape=tuple(self.parameter.tensor.shape),
-            dtype=self.dtype,
-            law=law,
-            declared=self.declared,
-            count=numbers.count,
-            mean=numbers.mean,
-            std=numbers.std,
-            low=numbers.low,
-            high=numbers.high,
-            due_mean=best.due_mean,
-            due_std=best.due_std,
-            std_pvalue=best.std_pvalue,
-            ks_pvalue=best.ks_pvalue,
-            problems=best.problems,
-            notes=best.notes,
-        )
-
-    def _finding(
-        self, law: Law, draw: Draw | None, numbers: Measured, level: float, due: str
-    ) -> Finding:
-        if numbers.count == 0:
-            return Finding(notes=["empty"])
-        finding = self._whole(law, numbers, level, due) if draw is None else fit(
-            draw, numbers, level, due
-        )
-        if finding.problems and math.isfinite(numbers.std):
-            looks = likely(numbers, self.shape)
-            clipped = any("clipped" in problem for problem in finding.problems)
-            if looks and not clipped:
-                finding.problems.append(f"looks like {looks}")
-        return finding
-
-    def _whole(self, law: Law, numbers: Measured, level: float, due: str) -> Finding:
-        if problems := degenerate(numbers):
-            return Finding(problems)
-        array = _door.numbers(self.local.detach().cpu())
-        from varprop.torch._measure import real
-
-        ours = real(array, self.dtype).transpose(_door.our_order(array.ndim))
-        finding = Finding(_whole.check(law, ours, step(self.dtype)))
-        inner, factor = _whole.factored(law)
-        if isinstance(inner, Sparse) and not finding.problems:
-            rest = np.ascontiguousarray(ours[ours != 0])
-            kind = "float32" if self.dtype == "bfloat16" else self.dtype
-            return fit(Draw("normal", 0.0, inner.std * factor), measure([rest], kind), level, due)
-        return finding
+def _entry(subject: Subject, level: float) -> Entry:
+    law, numbers, finding = subject.tested(level)
+    return Entry(
+        name=subject.parameter.name,
+        shape=tuple(subject.parameter.tensor.shape),
+        dtype=subject.dtype,
+        law=law,
+        declared=subject.declared,
+        count=numbers.count,
+        mean=numbers.mean,
+        std=numbers.std,
+        low=numbers.low,
+        high=numbers.high,
+        due_mean=finding.due_mean,
+        due_std=finding.due_std,
+        std_pvalue=finding.std_pvalue,
+        ks_pvalue=finding.ks_pvalue,
+        problems=finding.problems,
+        notes=finding.notes,
+    )
 
 
-def _unknown(numbers: Measured) -> Finding:
-    """Look at numbers of no known law: only NaN and infinities are wrong for certain."""
-    found = degenerate(numbers)
-    wrong = bool(numbers.nan or numbers.infinite)
-    return Finding(problems=found if wrong else [], notes=[] if wrong else found)
-
-
-def _add_duplicate(entry: Entry, found: Duplicate, places: dict[str, Parameter]) -> None:
-    later, earlier = places[found.later], places[found.earlier]
+def _add_duplicate(entry: Entry, relation: str, later: Parameter, earlier: Parameter) -> None:
     kind = _copying_stack(later, earlier)
-    matrices = later.tensor.dim() >= 2 and earlier.tensor.dim() >= 2
+    why = "a reused seed, or a copy"
     if kind:
-        words = f"{found.words}: nn.{kind} deep-copies its layer, so all its layers start equal"
-    else:
-        words = f"{found.words}: a reused seed, or a copy"
-    # Copied biases of a stack do no harm beside weights that differ: so nn.Transformer is.
-    if matrices or (entry.law is not None and entry.count >= 16 and not kind):
-        entry.problems.append(words)
-    else:
-        entry.notes.append(words)
+        why = f"nn.{kind} deep-copies its layer, so all its layers start equal"
+    # Copied biases of a stack do no harm beside weights that differ: nn.Transformer has them.
+    matrices = later.tensor.dim() >= 2 and earlier.tensor.dim() >= 2
+    many = entry.law is not None and entry.count >= HEAD
+    wrong = matrices or (many and not kind)
+    (entry.problems if wrong else entry.notes).append(f"{relation}: {why}")
 
 
 def _copying_stack(later: Parameter, earlier: Parameter) -> str:

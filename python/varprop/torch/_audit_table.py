@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from varprop.torch._audit import Audit, Entry
 
-_LAW = 20  # characters of a law
+_LAW = 16  # characters of a law
 _SAID = 20  # failures that are said in words
 
 
@@ -27,7 +27,10 @@ def text(audit: Audit) -> str:
     """Return the table, what is wrong in words, and the summary."""
     if not audit.entries:
         return summary(audit)
-    names, *columns = _columns(audit)
+    for spared in ((), ("shape",), ("shape", "law")):  # for the names
+        names, *columns = (c for c in _columns(audit) if c.title not in spared)
+        if _table.room(columns) >= max(map(len, names.cells)):
+            break
     words = [line for sentence in _words(audit) for line in _wrapped(sentence)]
     table = _table.lines(names, columns)
     return "\n".join([*table, "", *words, *([""] if words else []), *_wrapped(summary(audit))])
@@ -49,11 +52,13 @@ def _row(tag: str, cells: Iterable[str]) -> str:
 def summary(audit: Audit) -> str:
     """Return how many parameters there are, fail and are unknown."""
     count, failed, unknown = len(audit.entries), len(audit.failures), len(audit.unknown)
-    numbers = sum(entry.count for entry in audit.entries)
-    of = f"{count} parameter{'s' * (count != 1)} of {_amount(numbers)} numbers"
-    verdict = f"{failed} of {of} {'fails' if failed == 1 else 'fail'}" if failed else f"{of}: ok"
+    parameters = f"{count} parameter{'s' * (count != 1)}"
+    verdict = f"{parameters}: ok"
+    if failed:
+        verdict = f"{failed} of {parameters} {'fails' if failed == 1 else 'fail'}"
     known = f", {unknown} of unknown law" if unknown else ""
-    return f"{verdict}{known} (level {audit.level:g} of the whole audit)"
+    numbers = _amount(sum(entry.count for entry in audit.entries))
+    return f"{verdict}{known} ({numbers} numbers, level {audit.level:g} of the whole audit)"
 
 
 def dataframe(audit: Audit) -> DataFrame:
@@ -81,7 +86,7 @@ def _columns(audit: Audit) -> list[Column]:
         rows += [None if i is None else part[i] for i in shown(len(part), None)] if part else []
     return [
         Column("", "parameter", [DOTS if e is None else e.name for e in rows]),
-        Column("", "", [DOTS if e is None else "" if e.ok else "fails" for e in rows]),
+        Column("", "ok", [DOTS if e is None else "" if e.ok else "no" for e in rows]),
         Column("", "shape", [DOTS if e is None else _shape(e.shape) for e in rows]),
         Column("", "law", [DOTS if e is None else _law(e.law) for e in rows]),
         Column("std", "found", [DOTS if e is None else f"{e.std:.3g}" for e in rows]),
@@ -99,7 +104,7 @@ def _words(audit: Audit) -> list[str]:
         *said,
         *([f"and {more} more: audit.failures"] if more else []),
         *noted[:3],
-        *([f"and {rest} more notes: audit.entries"] if rest > 0 else []),
+        *([f"and {rest} more: audit.entries"] if rest > 0 else []),
     ]
 
 
@@ -119,6 +124,7 @@ def _law(law: Law | None) -> str:
         return "unknown"
     short = str(law)
     if len(short) > _LAW:
+        short = re.sub(r"uniform\(low=-(.+), high=\1\)", r"uniform(+-\1)", short)
         short = re.sub(r"\w+=", "", short)
         short = re.sub(r"\d+\.\d+(e-?\d+)?", lambda found: f"{float(found[0]):.3g}", short)
     return short if len(short) <= _LAW else f"{short[: _LAW - 2]}.."

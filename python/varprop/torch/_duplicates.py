@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from varprop.torch._measure import real, step
+
+Array = NDArray[np.float64]
 
 HEAD = 16  # numbers of which torch's draws of other sizes have the same, from 32 on
 FEWEST = 8  # numbers of a tensor that chance does not repeat
@@ -22,21 +24,40 @@ class Candidate:
 
     Attributes
     ----------
-    numbers : ndarray
-        Flat, in the order of memory; a bfloat16 as its 16 bits.
+    count : int
+    load : callable
+        Returns the numbers, flat in the order of memory; those of a bfloat16 as its 16 bits.
+    head : ndarray
+        The first of them, in float64, around the centre.
     centre : float
         Mean of its law: the same seed gives laws of one kind proportional numbers around it.
     """
 
     name: str
-    numbers: NDArray[Any]
-    dtype: str
-    centre: float
     shape: tuple[int, ...]
+    dtype: str
+    count: int
+    load: Callable[[], NDArray[Any]]
+    head: Array
+    centre: float
 
-    def part(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Return some numbers in float64, around the centre."""
-        return real(self.numbers[start:stop], self.dtype).astype(np.float64) - self.centre
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str,
+        load: Callable[[], NDArray[Any]],
+        centre: float,
+    ) -> Candidate:
+        """Make one of its numbers, of which only the first are kept."""
+        numbers = load()
+        head = real(numbers[:HEAD], dtype).astype(np.float64) - centre
+        return cls(name, shape, dtype, len(numbers), load, head, centre)
+
+    def real(self, numbers: NDArray[Any]) -> Array:
+        """Return some of its numbers in float64, around the centre."""
+        return real(numbers, self.dtype).astype(np.float64) - self.centre
 
 
 @dataclass(frozen=True)
@@ -56,13 +77,12 @@ def duplicates(candidates: list[Candidate]) -> Iterator[Duplicate]:
     """
     seen: dict[bytes, list[Candidate]] = {}
     for candidate in candidates:
-        if len(candidate.numbers) < FEWEST:
+        if candidate.count < FEWEST:
             continue
-        head = candidate.part(0, HEAD)
-        pattern = head > np.median(head)
+        pattern = candidate.head > np.median(candidate.head)
         if not pattern.any():
             continue
-        alike = seen.setdefault(np.packbits(pattern).tobytes() + bytes([len(head)]), [])
+        alike = seen.setdefault(np.packbits(pattern).tobytes(), [])
         related = ((other, _relation(candidate, other)) for other in alike)
         earlier = next(((other, words) for other, words in related if words), None)
         if earlier is None:
@@ -72,37 +92,42 @@ def duplicates(candidates: list[Candidate]) -> Iterator[Duplicate]:
 
 
 def _relation(later: Candidate, earlier: Candidate) -> str:
-    factor = _factor(later.part(0, HEAD), earlier.part(0, HEAD))
-    if not factor > 0.0:
+    """Return in words what the later one is of the earlier; "" where they are strangers."""
+    x, y = later.head, earlier.head
+    if len(x) != len(y):
         return ""
-    sizes = len(later.numbers), len(earlier.numbers)
-    both = min(sizes)
-    shared = _shared(later, earlier, factor, both)
+    factor = _factor(x, y)
+    if not factor > 0.0 or not _same(x, y, factor, later, earlier).all():
+        return ""
+    a, b = later.load(), earlier.load()
+    both = min(later.count, earlier.count)
+    shared = _shared(a, b, both, later, earlier)
     # torch draws the last 16 normal numbers anew where 16 does not divide their count.
-    if shared < both and not (shared >= HEAD and both - shared <= 16):
-        return _corner(later, earlier, factor)
+    if shared < both - HEAD:
+        return _corner(a, b, factor, later, earlier)
     equal = abs(factor - 1.0) <= 2.0 * max(step(later.dtype), step(earlier.dtype))
     times = "" if equal else f"{factor:.3g} times "
-    if sizes[0] == sizes[1]:
+    if later.count == earlier.count:
         return f"equal to {earlier.name}" if equal else f"{times}{earlier.name}"
-    if sizes[0] < sizes[1]:
+    if later.count < earlier.count:
         return f"{times}the first {shared} numbers of {earlier.name}"
     return f"its first {shared} numbers are {times}{earlier.name}"
 
 
-def _factor(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def _factor(x: Array, y: Array) -> float:
     square = float(y @ y)
-    return float(x @ y) / square if len(x) == len(y) and square > 0.0 else 0.0
+    return float(x @ y) / square if square > 0.0 else 0.0
 
 
-def _shared(later: Candidate, earlier: Candidate, factor: float, both: int) -> int:
-    """Return how many leading numbers are the same, up to the factor and rounding."""
-    start, size = 0, HEAD
+def _shared(
+    a: NDArray[Any], b: NDArray[Any], both: int, later: Candidate, earlier: Candidate
+) -> int:
+    """Return how many leading numbers are the same, up to a factor and rounding."""
+    start, size, factor = HEAD, 64 * HEAD, 0.0
     while start < both:
         stop = min(start + size, both)
-        x, y = later.part(start, stop), earlier.part(start, stop)
-        if start == HEAD:  # many numbers tell the factor better
-            factor = _factor(x, y) or factor
+        x, y = later.real(a[start:stop]), earlier.real(b[start:stop])
+        factor = factor or _factor(later.real(a[:stop]), earlier.real(b[:stop]))
         different = ~_same(x, y, factor, later, earlier)
         if different.any():
             return start + int(different.argmax())
@@ -111,11 +136,7 @@ def _shared(later: Candidate, earlier: Candidate, factor: float, both: int) -> i
 
 
 def _same(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    factor: float,
-    later: Candidate,
-    earlier: Candidate,
+    x: Array, y: Array, factor: float, later: Candidate, earlier: Candidate
 ) -> NDArray[np.bool_]:
     # Rounding is relative to the whole range: low + u (high - low), in torch.
     size = np.abs(x).max() + abs(later.centre) + factor * (np.abs(y).max() + abs(earlier.centre))
@@ -124,18 +145,16 @@ def _same(
     return near
 
 
-def _corner(later: Candidate, earlier: Candidate, factor: float) -> str:
+def _corner(
+    a: NDArray[Any], b: NDArray[Any], factor: float, later: Candidate, earlier: Candidate
+) -> str:
     """Compare leading corners of two matrices: what one name gives them in :func:`fill_`."""
     if not len(later.shape) == len(earlier.shape) == 2 or later.shape == earlier.shape:
         return ""
     rows, columns = (min(sizes) for sizes in zip(later.shape, earlier.shape, strict=True))
-    if columns < HEAD:
-        return ""
-    x, y = (
-        (real(c.numbers.reshape(c.shape)[:rows, :columns], c.dtype).astype(np.float64) - c.centre)
-        for c in (later, earlier)
-    )
-    if not _same(x, y, factor, later, earlier).all():
+    x = later.real(a.reshape(later.shape)[:rows, :columns])
+    y = earlier.real(b.reshape(earlier.shape)[:rows, :columns])
+    if columns < HEAD or not _same(x, y, factor, later, earlier).all():
         return ""
     times = "" if abs(factor - 1.0) < 1e-6 else f"{factor:.3g} times "
     return f"its corner ({rows}, {columns}) is {times}that of {earlier.name}"

@@ -40,22 +40,26 @@ class Finding:
         return min(given, default=1.0)
 
 
-def degenerate(numbers: Measured, least: float = 0.0) -> list[str]:
-    """Return what no law leaves: NaN, infinities; zeros and equals rarer than `least`."""
-    found = []
-    if numbers.nan:
-        found.append(f"NaN: {_share(numbers.nan, numbers.count)}")
-    if numbers.infinite:
-        found.append(f"infinite: {_share(numbers.infinite, numbers.count)}")
-    if found or numbers.count == 0 or numbers.low != numbers.high:
-        return found
-    rarity = math.log(numbers.step)
-    bound = math.log(least) if least > 0.0 else math.inf
+def not_finite(numbers: Measured) -> list[str]:
+    """Return how many numbers are NaN or infinite, where any is."""
+    counts = {"NaN": numbers.nan, "infinite": numbers.infinite}
+    many = "s" * (numbers.count > 1)
+    return [f"{kind}: {n} of {numbers.count} number{many}" for kind, n in counts.items() if n]
+
+
+def alike(numbers: Measured, least: float = 1.0) -> list[str]:
+    """Return that all numbers are zero or equal, where chance leaves that more seldom than `least`.
+
+    Two draws of a dtype are equal with about the probability of its relative step.
+    """
+    if numbers.count == 0 or numbers.low != numbers.high:
+        return []
+    rarity, bound = math.log(numbers.step), math.log(least)
     if numbers.low == 0.0 and rarity * numbers.count < bound:
-        found.append("all zeros" if numbers.count > 1 else "zero")
-    elif numbers.low != 0.0 and rarity * (numbers.count - 1) < bound:
-        found.append(f"all equal: {numbers.low:.4g}")
-    return found
+        return ["all zeros" if numbers.count > 1 else "zero"]
+    if rarity * (numbers.count - 1) < bound:
+        return [f"all equal: {numbers.low:.4g}"]
+    return []
 
 
 def is_random(draw: Draw) -> bool:
@@ -74,21 +78,22 @@ def fit(draw: Draw, numbers: Measured, level: float, due: str) -> Finding:
         What failures call the law: "declared", say.
     """
     mean, std = moments(draw)
-    finding = Finding(degenerate(numbers, level), due_mean=mean, due_std=std)
+    finding = Finding(not_finite(numbers), due_mean=mean, due_std=std)
     if finding.problems or numbers.count == 0:
         return finding
     if not is_random(draw):
-        if max(abs(numbers.low - mean), abs(numbers.high - mean)) > _rounding(numbers, mean):
-            size = f"from {numbers.low:.3g} to {numbers.high:.3g}"
-            finding.problems.append(f"{size}, {due} {mean:.4g}")
+        finding.problems += _constant(numbers, mean, due)
+        return finding
+    finding.problems += alike(numbers, level)
+    if finding.problems:
         return finding
     problems = finding.problems
     finding.std_pvalue, finding.ks_pvalue = pvalues(draw, numbers)
-    beyond = out_of_bounds(draw, numbers)
+    beyond = out_of_bounds(draw, numbers, due)
     if finding.std_pvalue < level:
         problems.append(_scale(numbers, mean, std, due))
     if beyond:
-        problems.append(f"{beyond}, {due}")
+        problems.append(beyond)
     if finding.ks_pvalue < level and not problems:
         far = distance(draw, numbers.sample, numbers.step, numbers.least)
         problems.append(f"another law: Kolmogorov-Smirnov distance {far:.3g}")
@@ -111,14 +116,22 @@ def pvalues(draw: Draw, numbers: Measured) -> tuple[float, float]:
     )
 
 
-def out_of_bounds(draw: Draw, numbers: Measured) -> str:
-    """Return which extreme is beyond a law's bounds, further than rounding brings it."""
+def out_of_bounds(draw: Draw, numbers: Measured, due: str = "") -> str:
+    """Say which extreme is beyond a law's bounds, further than rounding brings it."""
     low, high = support(draw)
     if numbers.high > high + _rounding(numbers, high):
-        return f"{numbers.high:.4g} is beyond the bound {high:.4g}"
+        return f"{numbers.high:.4g} is beyond the bound {high:.4g} ({due})"
     if numbers.low < low - _rounding(numbers, low):
-        return f"{numbers.low:.4g} is beyond the bound {low:.4g}"
+        return f"{numbers.low:.4g} is beyond the bound {low:.4g} ({due})"
     return ""
+
+
+def _constant(numbers: Measured, value: float, due: str) -> list[str]:
+    low, high = numbers.low, numbers.high
+    if max(abs(low - value), abs(high - value)) <= _rounding(numbers, value):
+        return []
+    found = f"all {low:.4g}" if low == high else f"from {low:.3g} to {high:.3g}"
+    return [f"{found}, {due} {value:.4g}"]
 
 
 def _rounding(numbers: Measured, value: float) -> float:
@@ -152,7 +165,3 @@ def _clipped(draw: Draw, numbers: Measured) -> str:
             instead = ", not truncated" if draw.distribution == "truncated_normal" else ""
             return f"a normal clipped at {cut:.2g} std{instead}: {words}"
     return f"clipped: {words}"
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part} of {whole} number{'s' if whole > 1 else ''}"

@@ -43,12 +43,16 @@ def support(draw: Draw) -> tuple[float, float]:
 def probability(draw: Draw, x: Array) -> Array:
     """Return P(X <= x), for each x, of a law that is not constant."""
     if draw.distribution == "uniform":
-        return np.clip((x - draw.low) / (draw.high - draw.low), 0.0, 1.0)
+        return _within((x - draw.low) / (draw.high - draw.low))
     z = (x - draw.mean) / draw.std
     if draw.distribution == "normal":
         return _normal(z)
     low, high = _normal(np.array([draw.low, draw.high]))
-    return np.clip((_normal(z) - low) / (high - low), 0.0, 1.0)
+    return _within((_normal(z) - low) / (high - low))
+
+
+def _within(share: Array) -> Array:
+    return np.minimum(np.maximum(share, 0.0), 1.0)
 
 
 def _normal(z: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 from varprop import initializers
@@ -50,7 +51,7 @@ def likely(numbers: Measured, shape: Shape) -> str:
     shape : tuple of int
         Of our layout, for fans.
     """
-    if numbers.count < _FEWEST or not numbers.std > 0.0:
+    if numbers.count < _FEWEST or not 0.0 < numbers.std < math.inf:
         return ""
     fits = []
     for words, law in _catalogue():

@@ -57,7 +57,7 @@ def flat(tensor: torch.Tensor) -> NDArray[Any]:
     """Return a tensor's numbers in the order of memory; copied from another device."""
     array = _door.numbers(tensor.detach().cpu())
     order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
-    return array.transpose(order).reshape(-1)
+    return np.reshape(array.transpose(order), -1)
 
 
 def measure(parts: list[NDArray[Any]], dtype: str) -> Measured:
@@ -66,11 +66,10 @@ def measure(parts: list[NDArray[Any]], dtype: str) -> Measured:
     for part in parts:
         sets.update(part, 0, dtype)
     count = int(sets.count[0])
-    if count == 0:
-        mean = std = low = high = math.nan
-    else:
-        mean, std = float(sets.mean[0]), math.sqrt(max(0.0, float(sets.m2[0]) / count))
-        low, high = float(sets.minimum[0]), float(sets.maximum[0])
+    mean = std = low = high = math.nan
+    if count:
+        mean, low, high = (float(x[0]) for x in (sets.mean, sets.minimum, sets.maximum))
+        std = math.sqrt(float(sets.m2[0]) / count)  # NaN where a number is
     nan = infinite = 0
     if count and not math.isfinite(mean):
         nan = sum(int(np.isnan(real(part, dtype)).sum()) for part in parts)
@@ -79,14 +78,29 @@ def measure(parts: list[NDArray[Any]], dtype: str) -> Measured:
     every = -(-count // SAMPLE) | 1 if count > SAMPLE else 1
     taken = [real(part[::every], dtype).astype(np.float64) for part in parts]
     sample = np.sort(np.concatenate(taken)) if taken else np.empty(0)
-    return Measured(count, mean, std, low, high, nan, infinite, sample, *_STEPS[dtype])
+    steps = _STEPS[_held(sample, dtype)]
+    return Measured(count, mean, std, low, high, nan, infinite, sample, *steps)
+
+
+def _held(sample: Array, dtype: str) -> str:
+    """Return the dtype that numbers have been rounded to: models of 16 bits are cast, too."""
+    if dtype not in ("float32", "float64"):
+        return dtype
+    with np.errstate(over="ignore"):
+        single = sample.astype(np.float32)
+        if not np.array_equal(single, sample):
+            return dtype
+        if not (single.view(np.uint32) & np.uint32(0xFFFF)).any():
+            return "bfloat16"
+        return "float16" if np.array_equal(sample.astype(np.float16), sample) else "float32"
 
 
 def real(array: NDArray[Any], dtype: str) -> NDArray[Any]:
     """Return numbers as NumPy knows them: 16 bits of a bfloat16 as float32."""
     if dtype != "bfloat16":
         return array
-    return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    wide: NDArray[np.uint32] = array.astype(np.uint32) << np.uint32(16)
+    return wide.view(np.float32)
 
 
 def step(dtype: str) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from varprop._draw import Draw
 from varprop._laws import Law, Scaled
 from varprop._laws_whole import DeltaOrthogonal, Orthogonal, Sparse
 
@@ -19,6 +20,13 @@ _ROWS = 1024  # of an orthogonal matrix, at most: products of them all would tak
 def factored(law: Law) -> tuple[Law, float]:
     """Return a law and the factor that scales it, 1 for most."""
     return (law.of, law.factor) if isinstance(law, Scaled) else (law, 1.0)
+
+
+def normal_part(law: Law) -> Draw:
+    """Return the law of the numbers of a sparse one that are not zero."""
+    inner, factor = factored(law)
+    assert isinstance(inner, Sparse)
+    return Draw("normal", 0.0, inner.std * factor)
 
 
 def check(law: Law, tensor: NDArray[Any], step: float) -> list[str]:
@@ -70,7 +78,9 @@ def _sparse(matrix: NDArray[Any], sparsity: float) -> list[str]:
     wrong = int((zeros != due).sum())
     if not wrong:
         return []
-    return [f"{wrong} of {len(zeros)} inputs have not {due} zeros, but {zeros.mean():.3g} on average"]
+    return [
+        f"{wrong} of {len(zeros)} inputs have not {due} zeros, but {zeros.mean():.3g} on average"
+    ]
 
 
 def _equal(tensor: NDArray[Any], due: Array, step: float) -> list[str]:
@@ -79,10 +89,8 @@ def _equal(tensor: NDArray[Any], due: Array, step: float) -> list[str]:
     if not count:
         return []
     where = tuple(int(i) for i in np.argwhere(different)[0])
-    return [
-        f"{count} of {tensor.size} numbers differ: {float(tensor[where]):.4g} for "
-        f"{float(due[where]):.4g} at {where} of (*kernel, in, out)"
-    ]
+    numbers = f"{float(tensor[where]):.4g} for {float(due[where]):.4g}"
+    return [f"{count} of {tensor.size} numbers differ: {numbers} at {where} of (*kernel, in, out)"]
 
 
 def _no_source(*_arguments: object) -> Array:
