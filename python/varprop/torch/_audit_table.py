@@ -39,7 +39,7 @@ def text(audit: Audit) -> str:
 def html(audit: Audit) -> str:
     """Return the same for a notebook."""
     columns = _columns(audit)
-    rows = [_row("th", (column.title for column in columns))]
+    rows = [_row("th", (f"{c.group} {c.title}".strip() for c in columns))]
     rows += [_row("td", cells) for cells in zip(*(c.cells for c in columns), strict=True)]
     words = "".join(f"<p>{escape(sentence)}</p>" for sentence in _words(audit))
     return f"<p>{escape(summary(audit))}</p><table>{''.join(rows)}</table>{words}"

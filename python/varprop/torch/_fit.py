@@ -149,19 +149,16 @@ def _clipped(draw: Draw, numbers: Measured) -> str:
     """Say that many numbers lie at their extremes, and of which law they are within."""
     sample = numbers.sample
     count = len(sample)
-    at_ends = int((sample == numbers.low).sum() + (sample == numbers.high).sum())
-    share = at_ends / count
-    if count < _MANY or share < max(0.005, 2.0 * numbers.step):
+    inner = sample[(sample > numbers.low) & (sample < numbers.high)]
+    share = 1.0 - len(inner) / count
+    if count < _MANY or not max(0.005, 2.0 * numbers.step) < share < 0.5:
         return ""
     words = f"{100.0 * share:.1f}% of the numbers are at the bounds"
     centre, half = 0.5 * (numbers.low + numbers.high), 0.5 * (numbers.high - numbers.low)
-    cut = -NormalDist().inv_cdf(0.5 * share) if share < 1.0 else 0.0
-    if cut > 0.0 and abs(centre) < 0.01 * half:
-        normal = Draw("normal", centre, half / cut)
-        inner = sample[(sample > numbers.low) & (sample < numbers.high)]
-        at = (np.arange(len(inner)) + 0.5) / len(inner)
-        within = (probability(normal, inner) - 0.5 * share) / (1.0 - share)
-        if len(inner) > 0.5 * count and float(np.abs(within - at).max()) < 3.0 / math.sqrt(count):
-            instead = ", not truncated" if draw.distribution == "truncated_normal" else ""
-            return f"a normal clipped at {cut:.2g} std{instead}: {words}"
-    return f"clipped: {words}"
+    cut = -NormalDist().inv_cdf(0.5 * share)
+    within = (probability(Draw("normal", centre, half / cut), inner) - 0.5 * share) / (1.0 - share)
+    ranks = (np.arange(len(inner)) + 0.5) / len(inner)
+    if abs(centre) > 0.01 * half or np.abs(within - ranks).max() > 3.0 / math.sqrt(count):
+        return f"clipped: {words}"
+    instead = ", not truncated" if draw.distribution == "truncated_normal" else ""
+    return f"a normal clipped at {cut:.2g} std{instead}: {words}"

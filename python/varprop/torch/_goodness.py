@@ -150,13 +150,16 @@ def _saddle(draw: Draw, ratio: float) -> tuple[float, Cumulants]:
         return low, cumulants(low)
     if cumulants(high)[1] <= ratio:
         return high, cumulants(high)
-    for _ in range(60):
-        tilt = 0.5 * (low + high)
-        if cumulants(tilt)[1] < ratio:
-            low = tilt
-        else:
-            high = tilt
-    return tilt, cumulants(tilt)
+    tilt = 0.0
+    for _ in range(100):  # Newton's steps, halving where they leave the bracket
+        found = cumulants(tilt)
+        low, high = (tilt, high) if found[1] < ratio else (low, tilt)
+        before, tilt = tilt, tilt + (ratio - found[1]) / found[2]
+        if not low < tilt < high:
+            tilt = 0.5 * (low + high)
+        if abs(tilt - before) <= 1e-12 * (1.0 + abs(tilt)):
+            break
+    return before, found
 
 
 def _cut(draw: Draw) -> bool:

@@ -74,8 +74,9 @@ def measure(parts: list[NDArray[Any]], dtype: str) -> Measured:
     if count and not math.isfinite(mean):
         nan = sum(int(np.isnan(real(part, dtype)).sum()) for part in parts)
         infinite = sum(int(np.isinf(real(part, dtype)).sum()) for part in parts)
-    # An odd step: it does not keep to one column of a matrix whose width is even.
-    every = -(-count // SAMPLE) | 1 if count > SAMPLE else 1
+    every = -(-count // SAMPLE) or 1
+    while math.gcd(every, count) > 1:  # so as not to keep to some columns of a matrix
+        every += 1
     taken = [real(part[::every], dtype).astype(np.float64) for part in parts]
     sample = np.sort(np.concatenate(taken)) if taken else np.empty(0)
     steps = _STEPS[_held(sample, dtype)]
@@ -84,7 +85,7 @@ def measure(parts: list[NDArray[Any]], dtype: str) -> Measured:
 
 def _held(sample: Array, dtype: str) -> str:
     """Return the dtype that numbers have been rounded to: models of 16 bits are cast, too."""
-    if dtype not in ("float32", "float64"):
+    if dtype not in ("float32", "float64") or not sample.any():
         return dtype
     with np.errstate(over="ignore"):
         single = sample.astype(np.float32)

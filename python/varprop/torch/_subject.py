@@ -122,7 +122,8 @@ class Subject:
         ]
         law, best = min(tried, key=lambda pair: (len(pair[1].problems), -pair[1].pvalue))
         told = any("clipped" in problem for problem in best.problems)
-        if best.problems and not told and (looks := likely(numbers, self.shape)):
+        fits = best.std_pvalue is not None and best.pvalue >= level  # but for single numbers
+        if best.problems and not told and not fits and (looks := likely(numbers, self.shape)):
             best.problems.append(f"looks like {looks}")
         return law, numbers, best
 
