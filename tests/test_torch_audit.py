@@ -234,6 +234,23 @@ def test_a_clipped_normal_of_the_right_std():
     assert "clipped" in one(layer, "normal")
 
 
+def test_a_normal_clipped_far_out():
+    # 0.27% of the numbers, which neither the std nor Kolmogorov-Smirnov sees.
+    layer = filled((300, 300), lambda w: w.copy_(torch.randn(300, 300).clamp(-3, 3)))
+    found = one(layer, "normal")
+    assert re.fullmatch(
+        r"a normal clipped at 3 std: 0\.2\d% of the numbers are at the bounds", found
+    )
+
+
+def test_float16_next_to_zero():
+    layer = nn.Linear(1000, 1000).half()
+    laws = {"weight": "normal(std=1e-7)", "bias": "uniform(low=-3e-7, high=3e-7)"}
+    vp.torch.init_(layer, laws, seed=0)
+    report = audit(layer, laws)
+    assert report.ok, str(report)
+
+
 @pytest.mark.parametrize(
     ("fill", "declared", "words"),
     [

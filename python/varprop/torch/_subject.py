@@ -59,14 +59,14 @@ class Subject:
         if _shards.is_meta(tensor):
             raise ValueError(f"parameter {name!r} is on the meta device: it has no numbers yet")
         dtype = _door.kind(tensor, name)
-        local, part = _shards.held(tensor, name)
+        local, _ = _shards.held(tensor, name)
         shape = _door.our_shape(tuple(tensor.shape))
         laws = defaults(parameter) if given is None else [given]
         try:
             draws = [law.compile(shape) if tensor.numel() else None for law in laws]
         except ValueError as error:
             raise ValueError(f"parameter {name!r}: {error}") from None
-        if part is not None and None in draws:  # a shard does not show the structure of the whole
+        if None in draws and local.shape != tensor.shape:  # a shard does not show the structure
             laws, draws = [], []
         return cls(parameter, local.detach(), dtype, shape, laws, draws, given is not None)
 
@@ -114,14 +114,17 @@ class Subject:
         """
         numbers = measure([flat(part) for part in self.parts()], self.dtype)
         if not self.laws:
-            return None, numbers, _of_unknown(numbers)
+            finding = _of_unknown(numbers)
+            if self.declared:
+                finding.notes.append("a shard, which does not show the structure of the law")
+            return None, numbers, finding
         due = "declared" if self.declared else "torch's default"
         tried = [
             (law, self._against(law, draw, numbers, level, due))
             for law, draw in zip(self.laws, self.draws, strict=True)
         ]
         law, best = min(tried, key=lambda pair: (len(pair[1].problems), -pair[1].pvalue))
-        told = any("clipped" in problem for problem in best.problems)
+        told = any("of the numbers are" in problem for problem in best.problems)
         fits = best.std_pvalue is not None and best.pvalue >= level  # but for single numbers
         if best.problems and not told and not fits and (looks := likely(numbers, self.shape)):
             best.problems.append(f"looks like {looks}")
