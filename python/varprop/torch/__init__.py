@@ -7,9 +7,19 @@ from varprop._extras import require
 
 require("torch", "torch")
 
+from varprop.torch._audit import Audit, audit  # noqa: E402
 from varprop.torch._from_module import from_module  # noqa: E402
 from varprop.torch._initialize import fill_, init_, reset_parameters  # noqa: E402
 from varprop.torch._profile import profile  # noqa: E402
 from varprop.torch._to_module import to_module  # noqa: E402
 
-__all__ = ["fill_", "from_module", "init_", "profile", "reset_parameters", "to_module"]
+__all__ = [
+    "Audit",
+    "audit",
+    "fill_",
+    "from_module",
+    "init_",
+    "profile",
+    "reset_parameters",
+    "to_module",
+]
