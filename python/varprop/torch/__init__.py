@@ -7,6 +7,7 @@ from varprop._extras import require
 
 require("torch", "torch")
 
+from varprop.torch import init  # noqa: E402
 from varprop.torch._initialize import fill_, init_, reset_parameters  # noqa: E402
 
-__all__ = ["fill_", "init_", "reset_parameters"]
+__all__ = ["fill_", "init", "init_", "reset_parameters"]
