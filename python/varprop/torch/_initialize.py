@@ -219,8 +219,6 @@ def _fill(
     regions = _shards.given(region, [p.name for p in found])
     for parameter in found:
         name, tensor = parameter.name, parameter.tensor
-        if isinstance(tensor, nn.parameter.UninitializedParameter):
-            raise ValueError(f"parameter {name!r} has no shape yet: call the lazy module once")
         if name not in laws and _shards.is_meta(tensor):
             raise ValueError(
                 f"parameter {name!r} is on the meta device and has no law: name it in a mapping"
