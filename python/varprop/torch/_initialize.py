@@ -144,8 +144,13 @@ def zero_padding(parameter: Parameter) -> None:
     """Zero the row of an embedding that pads, as torch's own default does."""
     owner = parameter.places[0].owner
     if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)) and owner.padding_idx is not None:
-        with torch.no_grad():
-            parameter.tensor[owner.padding_idx].zero_()
+        local, part = _shards.held(parameter.tensor, parameter.name)
+        rows = range(owner.num_embeddings)
+        if part is not None:
+            rows = rows[part.slices[0]]
+        if owner.padding_idx in rows:
+            with torch.no_grad():
+                local[rows.index(owner.padding_idx)].zero_()
 
 
 def fill_(
