@@ -48,9 +48,9 @@ def initializer(law: LawLike) -> Callable[..., Any]:
     """
     chosen = resolve(law, "law")
 
-    def init(key: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    def init(key: Any, shape: tuple[int, ...], dtype: Any = jax.numpy.float32) -> Any:
         sizes = tuple(shape)
-        kind = jax.dtypes.canonicalize_dtype(np.float32 if dtype is None else dtype)
+        kind = jax.dtypes.canonicalize_dtype(dtype)
         dtype_name(kind)  # these raise their errors here, not while the code of jit runs
         chosen.compile(sizes)
 
