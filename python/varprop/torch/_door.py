@@ -115,7 +115,7 @@ def fill(
         return
     if tensor.device.type != "cpu":
         _say_once(tensor.device)
-        host = torch.empty(tensor.shape, dtype=tensor.dtype)
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
         fill(host, law, seed=seed, name=name, trial=trial, region=region, threads=threads)
         with torch.no_grad():
             tensor.copy_(host)

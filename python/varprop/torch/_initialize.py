@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -86,7 +87,7 @@ def init_(
     """
     laws = assign(module, law)
     left = [p.name for p in parameters(module) if p.name not in laws]
-    if left and not isinstance(law, dict):
+    if left and not isinstance(law, Mapping):
         warnings.warn(
             f"one law leaves {_listed(left)} as {'they are' if len(left) > 1 else 'it is'}: "
             "a mapping can name them",
