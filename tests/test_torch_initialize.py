@@ -291,6 +291,7 @@ def test_mappings_that_do_not_fit(laws, message):
         ({"region": {"first.weight": ((10, 6), (slice(0, 4),))}}, ValueError, r"got \(4, 6\)"),
         ({"region": {"first.weight": ((10, 6), (3,))}}, TypeError, "a tuple of slices"),
         ({"region": {"second.weight": ((4, 5), (slice(None),) * 3)}}, ValueError, "at most 2"),
+        ({"region": {"second.weight": ((4, 5), (slice(0, 9),))}}, ValueError, "within 0 to 4"),
     ],
 )
 def test_nothing_is_written_when_anything_is_wrong(arguments, error, message):
@@ -419,6 +420,9 @@ def test_meta_models_say_what_they_cannot_know():
     assert model.inner.weight.is_meta
     with pytest.raises(ValueError, match="needs 3 to 5"):
         vp.torch.init_(model, "dirac", seed=1)
+    assert model.inner.weight.is_meta
+    with pytest.raises(ValueError, match="trial must be under"):
+        vp.torch.init_(model, "normal", seed=1, trial=2**63)
     assert model.inner.weight.is_meta
     with pytest.warns(UserWarning, match="angles stays on the meta device"):
         vp.torch.init_(model, "normal", seed=1)

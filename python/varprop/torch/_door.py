@@ -87,13 +87,10 @@ def check(tensor: torch.Tensor, law: Law, name: str, region: Region | None = Non
 
 
 def _check_region(region: Region, shape: Shape, name: str) -> None:
-    whole, slices = region
-    if len(slices) > len(whole):
-        raise ValueError(
-            f"region of {called(name)} must have at most {len(whole)} slices, got {len(slices)}"
-        )
-    full = (*slices, *[slice(None)] * (len(whole) - len(slices)))
-    part = tuple(len(range(*s.indices(n))) for s, n in zip(full, whole, strict=True))
+    try:
+        part = tuple(count for *_, count in _weights._axes(region.slices, region.shape))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{called(name)}: {error}") from None
     if part != shape:
         raise ValueError(
             f"region of {called(name)} must have the tensor's shape {shape}, got {part}"

@@ -14,6 +14,7 @@ from varprop import _spec
 from varprop._laws import Law
 from varprop._layer import LawLike
 from varprop._threads import thread_count
+from varprop._weights import _trial
 from varprop.initializers import resolve
 from varprop.torch import _door, _shards
 from varprop.torch._names import Parameter, modules, parameters
@@ -198,7 +199,7 @@ def fill_(
     """
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
-    seed, trial = _spec.integer("seed", seed), _spec.integer("trial", trial)
+    seed, trial = _spec.integer("seed", seed), _trial(trial)
     chosen, count = resolve(law, "law"), thread_count(threads)
     local, part = _shards.held(tensor, name)
     if region is not None:
@@ -219,7 +220,7 @@ def _fill(
     threads: int | None,
 ) -> None:
     """Check everything, then bring parameters of the meta device to life, then draw."""
-    seed, trial = _spec.integer("seed", seed), _spec.integer("trial", trial)
+    seed, trial = _spec.integer("seed", seed), _trial(trial)
     count = thread_count(threads)
     found = parameters(module)
     regions = _shards.given(region, [p.name for p in found])
