@@ -11,6 +11,8 @@ import varprop as vp
 
 torch = pytest.importorskip("torch")
 
+from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
+
 nn, dist = torch.nn, torch.distributed
 if not (dist.is_available() and dist.is_gloo_available()):
     pytest.skip("torch has no gloo", allow_module_level=True)
@@ -18,7 +20,11 @@ try:
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 except ImportError:  # before torch 2.6
+    from torch.distributed._tensor import DTensor, Replicate, Shard, distribute_tensor
+    from torch.distributed._tensor.placement_types import _Partial as Partial
+
     fully_shard = None
+SMALL = [(1, 3)] if fully_shard else []  # nothing for one process: older torch cannot tell where
 
 PROCESSES, TIMEOUT = 2, 90  # seconds, for all of them together
 
@@ -50,7 +56,7 @@ FILLS = {
 
 def distributed_tensors(mesh, _rank):
     for dtype in (torch.float32, torch.bfloat16):
-        for shape in [(8, 6), (7, 5), (1, 3), (5, 4, 3)]:
+        for shape in [(8, 6), (7, 5), (5, 4, 3), *SMALL]:
             for placement in (Shard(0), Shard(1), Shard(-1), Replicate()):
                 for law in ("he_normal", "orthogonal"):
                     tensor = torch.zeros(shape, dtype=dtype)
@@ -165,10 +171,15 @@ def flattened_parameters_are_refused(_mesh, _rank):
         vp.torch.init_(model, {"*": "normal"}, seed=1)
 
 
-CHECKS = [regions_by_hand, data_parallel, flattened_parameters_are_refused]
+CHECKS = [
+    distributed_tensors,
+    partial_sums_are_refused,
+    regions_by_hand,
+    data_parallel,
+    flattened_parameters_are_refused,
+]
 if fully_shard is not None:
-    CHECKS += [distributed_tensors, partial_sums_are_refused, fully_sharded]
-    CHECKS += [fully_sharded_from_the_meta_device]
+    CHECKS += [fully_sharded, fully_sharded_from_the_meta_device]
 
 
 def work(rank, folder):
@@ -181,7 +192,7 @@ def work(rank, folder):
         world_size=PROCESSES,
         timeout=timedelta(seconds=20),
     )
-    mesh = dist.init_device_mesh("cpu", (PROCESSES,))
+    mesh = init_device_mesh("cpu", (PROCESSES,))
     failures = {}
     for check in CHECKS:
         try:

@@ -147,6 +147,7 @@ def test_every_layer_with_parameters_has_an_example():
             pytest.fail(f"{name} is not made of any of these arguments: give it an example")
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")  # of older torch
 def test_lazy_layers_have_laws_once_they_have_a_shape():
     lazy = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d())
     for fill in (reset_parameters, partial(varprop.torch.init_, law="he_normal")):
