@@ -1,6 +1,7 @@
 """init_, fill_: which law every parameter gets, and that its numbers are varprop.weights'."""
 
 import math
+from contextlib import nullcontext
 from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
@@ -311,7 +312,7 @@ def test_parameters_that_hold_no_weights():
     for laws in ({"0.weight": "normal"}, "normal"):
         with (
             pytest.raises(TypeError, match=r"parameter '1\.codes' must be float32.*torch\.int8"),
-            pytest.warns(UserWarning, match="leaves") if laws == "normal" else _nothing(),
+            pytest.warns(UserWarning, match="leaves") if laws == "normal" else nullcontext(),
         ):
             vp.torch.init_(model, laws, seed=1)
     del model[1].codes
@@ -325,14 +326,6 @@ def test_parameters_that_hold_no_weights():
     assert_same(model, before)
     with pytest.raises(ValueError, match=r"parameter 'weight' has no shape yet: call the lazy"):
         vp.torch.init_(nn.LazyLinear(3), {"*": "normal"}, seed=1)
-
-
-class _nothing:  # noqa: N801
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
 
 
 # --- Autograd and devices ---
