@@ -17,5 +17,11 @@ MODULES = [
 
 @pytest.mark.parametrize("module", MODULES)
 def test_docstrings(module):
-    failures, _ = doctest.testmod(importlib.import_module(module))
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        if error.name not in ("jax", "keras", "torch"):
+            raise
+        pytest.skip(str(error))
+    failures, _ = doctest.testmod(found)
     assert failures == 0

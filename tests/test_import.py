@@ -5,7 +5,7 @@ import sys
 
 import varprop
 
-HEAVY = ("typer", "rich", "matplotlib", "pandas", "scipy", "ml_dtypes", "torch")
+HEAVY = ("typer", "rich", "matplotlib", "pandas", "scipy", "ml_dtypes", "torch", "jax", "keras")
 
 
 def test_import_needs_numpy_only():

@@ -61,7 +61,10 @@ from varprop.network import Network, mlp
 from varprop.run import Run, UnhealthySignal, Verdict
 
 if TYPE_CHECKING:
-    from varprop import activations, initializers, reference, theory, torch
+    from varprop import activations, initializers, reference, theory
+    from varprop import jax as jax
+    from varprop import keras as keras
+    from varprop import torch as torch
 
 __all__ = [
     "STREAM_VERSION",
@@ -121,13 +124,12 @@ __all__ = [
     "show_config",
     "simulate",
     "theory",
-    "torch",
     "tune",
     "weights",
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name in ("reference", "theory", "torch"):  # imported when asked for
+def __getattr__(name: str) -> object:  # imported when asked for; the frameworks may be missing
+    if name in ("jax", "keras", "reference", "theory", "torch"):
         return import_module(f"varprop.{name}")
     raise AttributeError(f"module 'varprop' has no attribute {name!r}")

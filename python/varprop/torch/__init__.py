@@ -7,6 +7,7 @@ from varprop._extras import require
 
 require("torch", "torch")
 
+from varprop.torch import init  # noqa: E402
 from varprop.torch._audit import Audit, audit  # noqa: E402
 from varprop.torch._from_module import from_module  # noqa: E402
 from varprop.torch._initialize import fill_, init_, reset_parameters  # noqa: E402
@@ -18,6 +19,7 @@ __all__ = [
     "audit",
     "fill_",
     "from_module",
+    "init",
     "init_",
     "profile",
     "reset_parameters",

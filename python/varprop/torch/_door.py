@@ -51,12 +51,15 @@ def our_shape(shape: Shape) -> Shape:
     return tuple(shape[axis] for axis in our_order(len(shape)))
 
 
+def called(name: str) -> str:
+    """Return what errors call a tensor of this name."""
+    return f"parameter {name!r}" if name else "tensor"
+
+
 def kind(tensor: torch.Tensor, name: str) -> str:
     """Return the name of a tensor's dtype, or the error of one that holds no weights."""
     if tensor.dtype not in DTYPES:
-        raise TypeError(
-            f"parameter {name!r} must be {', '.join(DTYPES.values())}, got {tensor.dtype}"
-        )
+        raise TypeError(f"{called(name)} must be {', '.join(DTYPES.values())}, got {tensor.dtype}")
     return DTYPES[tensor.dtype]
 
 
@@ -77,10 +80,10 @@ def check(tensor: torch.Tensor, law: Law, name: str, region: Region | None = Non
     """Raise the error of a tensor that cannot be filled, before anything is written."""
     dtype = kind(tensor, name)
     if tensor.layout != torch.strided:
-        raise TypeError(f"parameter {name!r} must be strided, got layout {tensor.layout}")
+        raise TypeError(f"{called(name)} must be strided, got layout {tensor.layout}")
     sizes = zip(tensor.shape, tensor.stride(), strict=True)
     if any(stride == 0 and size > 1 for size, stride in sizes):
-        raise ValueError(f"parameter {name!r} must not share memory with itself: it is expanded")
+        raise ValueError(f"{called(name)} must not share memory with itself: it is expanded")
     whole = tuple(tensor.shape) if region is None else region.shape
     if region is not None:
         _check_region(region, tuple(tensor.shape), name)
@@ -91,19 +94,18 @@ def check(tensor: torch.Tensor, law: Law, name: str, region: Region | None = Non
         if draw is not None and not _weights.in_range(draw.rms, dtype):
             raise ValueError(f"{law} is out of the range of {dtype}")
     except ValueError as error:
-        raise ValueError(f"parameter {name!r}: {error}") from None
+        raise ValueError(f"{called(name)}: {error}") from None
 
 
 def _check_region(region: Region, shape: Shape, name: str) -> None:
-    whole, slices = region
-    if len(slices) > len(whole):
-        raise ValueError(
-            f"region of {name!r} must have at most {len(whole)} slices, got {len(slices)}"
-        )
-    full = (*slices, *[slice(None)] * (len(whole) - len(slices)))
-    part = tuple(len(range(*s.indices(n))) for s, n in zip(full, whole, strict=True))
+    try:
+        part = tuple(count for *_, count in _weights._axes(region.slices, region.shape))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{called(name)}: {error}") from None
     if part != shape:
-        raise ValueError(f"region of {name!r} must have the tensor's shape {shape}, got {part}")
+        raise ValueError(
+            f"region of {called(name)} must have the tensor's shape {shape}, got {part}"
+        )
 
 
 def fill(
@@ -117,17 +119,17 @@ def fill(
     threads: int | None = None,
 ) -> None:
     """Fill a tensor in place, which :func:`check` has passed: the transpose of our weights."""
-    if tensor.numel() == 0:
+    if tensor.numel() == 0 or tensor.is_meta:
         return
     if tensor.device.type != "cpu":
         _say_once(tensor.device)
-        host = torch.empty(tensor.shape, dtype=tensor.dtype)
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
         fill(host, law, seed=seed, name=name, trial=trial, region=region, threads=threads)
         with torch.no_grad():
             tensor.copy_(host)
         return
     # Autograd counts in-place writes: one of nothing, as it does not see ours.
-    tensor.detach().reshape(-1)[:0].zero_()
+    tensor.detach()[None][:0].zero_()
     order = our_order(tensor.dim())
     whole, slices = region or (tuple(tensor.shape), ())
     full = (*slices, *[slice(None)] * (len(whole) - len(slices)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from varprop import _spec
 from varprop._laws import Law
 from varprop._layer import LawLike
 from varprop._threads import thread_count
+from varprop._weights import _trial
 from varprop.initializers import resolve
 from varprop.torch import _door, _shards
 from varprop.torch._names import Parameter, modules, parameters
@@ -86,7 +88,7 @@ def init_(
     """
     laws = assign(module, law)
     left = [p.name for p in parameters(module) if p.name not in laws]
-    if left and not isinstance(law, dict):
+    if left and not isinstance(law, Mapping):
         warnings.warn(
             f"one law leaves {_listed(left)} as {'they are' if len(left) > 1 else 'it is'}: "
             "a mapping can name them",
@@ -144,8 +146,13 @@ def zero_padding(parameter: Parameter) -> None:
     """Zero the row of an embedding that pads, as torch's own default does."""
     owner = parameter.places[0].owner
     if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)) and owner.padding_idx is not None:
-        with torch.no_grad():
-            parameter.tensor[owner.padding_idx].zero_()
+        local, part = _shards.held(parameter.tensor, parameter.name)
+        rows = range(owner.num_embeddings)
+        if part is not None:
+            rows = rows[part.slices[0]]
+        if owner.padding_idx in rows:
+            with torch.no_grad():
+                local[rows.index(owner.padding_idx)].zero_()
 
 
 def fill_(
@@ -192,7 +199,7 @@ def fill_(
     """
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
-    seed, trial = _spec.integer("seed", seed), _spec.integer("trial", trial)
+    seed, trial = _spec.integer("seed", seed), _trial(trial)
     chosen, count = resolve(law, "law"), thread_count(threads)
     local, part = _shards.held(tensor, name)
     if region is not None:
@@ -213,14 +220,12 @@ def _fill(
     threads: int | None,
 ) -> None:
     """Check everything, then bring parameters of the meta device to life, then draw."""
-    seed, trial = _spec.integer("seed", seed), _spec.integer("trial", trial)
+    seed, trial = _spec.integer("seed", seed), _trial(trial)
     count = thread_count(threads)
     found = parameters(module)
     regions = _shards.given(region, [p.name for p in found])
     for parameter in found:
         name, tensor = parameter.name, parameter.tensor
-        if isinstance(tensor, nn.parameter.UninitializedParameter):
-            raise ValueError(f"parameter {name!r} has no shape yet: call the lazy module once")
         if name not in laws and _shards.is_meta(tensor):
             raise ValueError(
                 f"parameter {name!r} is on the meta device and has no law: name it in a mapping"

@@ -47,7 +47,7 @@ class Parameter(NamedTuple):
 
 
 def parameters(module: nn.Module) -> list[Parameter]:
-    """Return all parameters, in the order of ``module.named_parameters()``."""
+    """Return all parameters, in the order of ``module.named_parameters()``; all have a shape."""
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     tensors: dict[int, nn.Parameter] = {}
@@ -58,7 +58,13 @@ def parameters(module: nn.Module) -> list[Parameter]:
                 tensors[id(tensor)] = tensor
                 place = Place(f"{name}.{attribute}" if name else attribute, lineage, attribute)
                 places.setdefault(id(tensor), []).append(place)
-    return [Parameter(tensors[key], tuple(found)) for key, found in places.items()]
+    found = [Parameter(tensors[key], tuple(held)) for key, held in places.items()]
+    for parameter in found:
+        if isinstance(parameter.tensor, nn.parameter.UninitializedParameter):
+            raise ValueError(
+                f"parameter {parameter.name!r} has no shape yet: call the lazy module once"
+            )
+    return found
 
 
 def modules(

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from varprop import _spec
-from varprop.torch._door import Region
+from varprop.torch._door import Region, called
 
 Regions = Mapping[str, tuple[tuple[int, ...], tuple[slice, ...]]]
 
@@ -51,14 +51,14 @@ def held(tensor: torch.Tensor, name: str) -> tuple[torch.Tensor, Region | None]:
     """
     if type(tensor).__name__ == "FlatParameter" or getattr(tensor, "_fsdp_flattened", False):
         raise TypeError(
-            f"parameter {name!r} is flattened by FullyShardedDataParallel: fill the model before "
+            f"{called(name)} is flattened by FullyShardedDataParallel: fill the model before "
             "it is wrapped, or wrap it by torch.distributed.fsdp.fully_shard"
         )
     if not _is_distributed(tensor):
         return tensor, None
     sharded = cast(Any, tensor)
     if any(placement.is_partial() for placement in sharded.placements):
-        raise ValueError(f"parameter {name!r} must not be a sum over processes (Partial)")
+        raise ValueError(f"{called(name)} must not be a sum over processes (Partial)")
     shape, offset = _offsets()(sharded.shape, sharded.device_mesh, sharded.placements)
     local = sharded.detach().to_local()
     slices = tuple(slice(start, start + size) for start, size in zip(offset, shape, strict=True))
