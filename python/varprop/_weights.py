@@ -210,29 +210,15 @@ def _draw_region(
     threads: int,
     report: Report | None,
 ) -> None:
-    """Draw a region matrix by matrix; the last axis holds the columns, all others are rows."""
+    """Draw a region; the last axis holds the columns, all others are rows."""
     if len(sizes) < 2:  # a vector is one column
         sizes, axes = (*(sizes or (1,)), 1), [*(axes or [(0, 1, 1)]), (0, 1, 1)]
-        target = target.reshape(axes[0][2], 1) if target.ndim == 0 else target[:, np.newaxis]
+        target = target.reshape(1, 1) if target.ndim == 0 else target[:, np.newaxis]
     if math.prod(sizes[:-1]) >= 2**33 or sizes[-1] >= 2**32:
         raise ValueError(f"shape must have under 2**33 rows and 2**32 columns, got {sizes}")
-    *kernel, rows, columns = axes
+    apart = [math.prod(sizes[axis + 1 : -1]) for axis in range(len(sizes) - 1)]
+    row = sum(axis[0] * step for axis, step in zip(axes, apart, strict=False))
+    steps = [axis[1] * step for axis, step in zip(axes, [*apart, 1], strict=True)]
     view = target if kind != "bfloat16" else target.view(np.uint16)
-    whole = all(axis == (0, 1, size) for axis, size in zip(axes[:-1], sizes, strict=False))
-    if kernel and whole and target.flags.c_contiguous:  # all rows of all matrices follow each other
-        flat = view.reshape(-1, columns[2])
-        _core.draw(draw, words, trial, (0, 1, len(flat)), columns, flat, kind, threads, report)
-        return
-    matrices = math.prod(axis[2] for axis in kernel)
-    for done, index in enumerate(product(*(range(axis[2]) for axis in kernel))):
-        first = 0
-        for position, (start, step, _), size in zip(index, kernel, sizes, strict=False):
-            first = first * size + start + step * position
-        start, step, count = rows
-        band = (first * sizes[-2] + start, step, count)
-        part = None if report is None else partial(_report_part, report, done, matrices)
-        _core.draw(draw, words, trial, band, columns, view[index], kind, threads, part)
-
-
-def _report_part(report: Report, done: int, parts: int, fraction: float) -> None:
-    report((done + fraction) / parts)
+    first = (row, axes[-1][0])
+    _core.draw(draw, words, trial, first, steps, view, kind, threads, report)
