@@ -29,6 +29,15 @@ struct Box {
   bool chained() const { return axes[kernel].step == count(rows); }
   std::int64_t run() const { return chained() ? count(kernel) * count(rows) : count(rows); }
 
+  // Another axis than `run` along which numbers of this size are neighbours in memory, worth a
+  // transpose; -1 where there is none.
+  int along_memory(std::ptrdiff_t size, int run) const {
+    for (int axis = 0; axis < kAxes; ++axis) {
+      if (axis != run && stride(axis) == size && count(axis) >= 4) return axis;
+    }
+    return -1;
+  }
+
   void move(int axis, std::int64_t by) {
     (axis == columns ? column : row) += by * axes[axis].step;
     data += by * stride(axis);

@@ -112,66 +112,123 @@ namespace {
 template <class T>
 constexpr std::int64_t kStaged = 16384 / sizeof(T);
 
-// Runs of numbers, side by side in memory, to wherever the box has them.
+// Numbers of a box as they are drawn, side by side along one axis.
+template <class T>
 struct Staging {
-  int axis;                         // along which a run goes
-  std::int64_t stride[Box::kAxes];  // in numbers; 1 along the run
-
-  // put(from, count, to) for each.
-  template <class T, class Put>
-  void each(const T* from, const Box& box, Put put) const {
-    const int other = axis == Box::rows ? Box::columns : Box::rows;
-    for (std::int64_t i = 0; i < box.count(other); ++i) {
-      for (std::int64_t k = 0; k < box.count(Box::kernel); ++k) {
-        put(from + i * stride[other] + k * stride[Box::kernel], box.count(axis),
-            box.data + i * box.stride(other) + k * box.stride(Box::kernel));
-      }
-    }
-  }
-
-  template <class T>
-  void spread(const T* from, const Box& box) const {
-    each(from, box, [step = box.stride(axis)](const T* run, std::int64_t count, std::byte* to) {
-      for (std::int64_t i = 0; i < count; ++i, to += step) std::memcpy(to, run + i, sizeof(T));
-    });
-  }
+  int run;                          // that axis
+  std::int64_t stride[Box::kAxes];  // in numbers
+  std::int64_t size;
+  alignas(64) T numbers[kStaged<T>];
 };
 
-// A box of at most kStaged numbers, columns counted in whole lanes where lanes go along them.
+// Draws a box of at most kStaged numbers, its columns counted in whole lanes where lanes go along
+// them.
 template <class T>
-void fill_staged(const Recipe<T>& recipe, const Box& box, OutputType type, bool along_rows) {
-  alignas(64) T staged[kStaged<T>];
-  const std::int64_t columns = box.count(Box::columns), rows = box.count(Box::rows);
-  const std::int64_t run = box.run(), draws = box.count(Box::kernel) * rows / run;
+void stage(const Recipe<T>& recipe, const Box& box, bool along_rows, Staging<T>& staging) {
+  const std::int64_t matrices = box.count(Box::kernel), rows = box.count(Box::rows);
+  const std::int64_t columns = box.count(Box::columns), run = box.run();
+  const std::int64_t draws = matrices * rows / run;
   const std::int64_t padded = pieces(columns, kLanes) * kLanes;
-  const std::int64_t size = along_rows ? box.size() : box.count(Box::kernel) * rows * padded;
-  const Staging runs = along_rows ? Staging{Box::rows, {draws == 1 ? rows : rows * columns, 1, run}}
-                                  : Staging{Box::columns, {rows * padded, padded, 1}};
+  staging.run = along_rows ? Box::rows : Box::columns;
+  staging.size = matrices * rows * (along_rows ? columns : padded);
+  staging.stride[Box::kernel] = !along_rows ? rows * padded : draws == 1 ? rows : rows * columns;
+  staging.stride[Box::rows] = along_rows ? 1 : padded;
+  staging.stride[Box::columns] = along_rows ? run : 1;
   for (std::int64_t k = 0; k < draws; ++k) {
     const Rectangle rectangle{box.row + k * box.axes[Box::kernel].step, run, box.column, columns,
                               box.axes[Box::columns].step};
-    T* const to = staged + k * runs.stride[Box::kernel];
+    T* const to = staging.numbers + k * staging.stride[Box::kernel];
     if (along_rows) {
       kernels<T>().draw_transposed(recipe, rectangle, to, run);
     } else {
       kernels<T>().draw(recipe, rectangle, to, padded, true);
     }
   }
-  if constexpr (sizeof(T) == 4) {
-    if (type != OutputType::float32) {
-      const auto round =
-          type == OutputType::float16 ? kernel_table().to_float16 : kernel_table().to_bfloat16;
-      if (box.stride(runs.axis) == sizeof(std::uint16_t)) {
-        return runs.each(staged, box, [&](const T* from, std::int64_t count, std::byte* to) {
-          round(from, static_cast<std::size_t>(count), reinterpret_cast<std::uint16_t*>(to));
-        });
-      }
-      alignas(64) std::uint16_t rounded[kStaged<T>];
-      round(staged, static_cast<std::size_t>(size), rounded);
-      return runs.spread(rounded, box);
+}
+
+// Runs of numbers, to wherever the box has them: put(from, count, to) for each.
+template <class T, class Put>
+void each_run(const T* numbers, const std::int64_t (&stride)[Box::kAxes], int run, const Box& box,
+              Put put) {
+  const int other = run == Box::rows ? Box::columns : Box::rows;
+  for (std::int64_t i = 0; i < box.count(other); ++i) {
+    for (std::int64_t k = 0; k < box.count(Box::kernel); ++k) {
+      put(numbers + i * stride[other] + k * stride[Box::kernel], box.count(run),
+          box.data + i * box.stride(other) + k * box.stride(Box::kernel));
     }
   }
-  runs.spread(staged, box);
+}
+
+template <class T>
+void spread(const T* numbers, const std::int64_t (&stride)[Box::kAxes], int run, const Box& box) {
+  each_run(numbers, stride, run, box,
+           [apart = box.stride(run)](const T* from, std::int64_t count, std::byte* to) {
+             for (std::int64_t i = 0; i < count; ++i, to += apart) {
+               std::memcpy(to, from + i, sizeof(T));
+             }
+           });
+}
+
+// Numbers as they are, to a box of their own type.
+template <class T>
+void deliver(const Staging<T>& staging, const Box& box) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  const int run = staging.run, across = box.along_memory(size, run);
+  if (across < 0 || box.stride(run) % size != 0) {
+    return spread(staging.numbers, staging.stride, run, box);
+  }
+  const int third = Box::kernel + Box::rows + Box::columns - run - across;
+  for (std::int64_t i = 0; i < box.count(third); ++i) {
+    kernels<T>().transpose(staging.numbers + i * staging.stride[third], staging.stride[across],
+                           box.count(across), box.count(run),
+                           reinterpret_cast<T*>(box.data + i * box.stride(third)),
+                           box.stride(run) / size);
+  }
+}
+
+using Round = void (*)(const float* in, std::size_t count, std::uint16_t* out);
+
+// Numbers rounded to 16 bits, in runs as long as memory has them.
+void deliver(const Staging<float>& staging, const Box& box, Round round) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(std::uint16_t));
+  const int run = staging.run, across = box.along_memory(size, run);
+  const auto put = [&](const float* from, std::int64_t count, std::byte* to) {
+    round(from, static_cast<std::size_t>(count), reinterpret_cast<std::uint16_t*>(to));
+  };
+  if (box.stride(run) == size) {
+    return each_run(staging.numbers, staging.stride, run, box, put);
+  }
+  if (across < 0) {
+    alignas(64) std::uint16_t rounded[kStaged<float>];
+    round(staging.numbers, static_cast<std::size_t>(staging.size), rounded);
+    return spread(rounded, staging.stride, run, box);
+  }
+  alignas(64) float turned[kStaged<float>];
+  const std::int64_t width = box.count(across), length = box.count(run);
+  const bool whole = box.stride(run) == width * size;
+  const int third = Box::kernel + Box::rows + Box::columns - run - across;
+  for (std::int64_t i = 0; i < box.count(third); ++i) {
+    kernels<float>().transpose(staging.numbers + i * staging.stride[third], staging.stride[across],
+                               width, length, turned, width);
+    std::byte* const to = box.data + i * box.stride(third);
+    if (whole) {
+      put(turned, width * length, to);
+      continue;
+    }
+    for (std::int64_t j = 0; j < length; ++j)
+      put(turned + j * width, width, to + j * box.stride(run));
+  }
+}
+
+template <class T>
+void fill_staged(const Recipe<T>& recipe, const Box& box, OutputType type, bool along_rows) {
+  Staging<T> staging;
+  stage(recipe, box, along_rows, staging);
+  if constexpr (sizeof(T) == 4) {
+    if (type == OutputType::float16) return deliver(staging, box, kernel_table().to_float16);
+    if (type == OutputType::bfloat16) return deliver(staging, box, kernel_table().to_bfloat16);
+  }
+  deliver(staging, box);
 }
 
 // A box, drawn on one thread: into its memory where lanes follow each other there.

@@ -5,6 +5,7 @@
 #include "kernels.hpp"
 #include "quantile.inl"
 #include "threefry.inl"
+#include "transpose.inl"
 #include "vec.hpp"
 
 namespace {
@@ -226,17 +227,11 @@ void draw_rows(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrdiff
 template <class T>
 inline void store_interleaved(const Block<T>& block, T* out) {
   for (int half = 0; half < kHalves<T>; ++half) {
-    Vec<T> a, b;
     if constexpr (kBlockRows<T> == 4) {
-      Vec<T> even[2], odd[2];
-      zip<T>(block[0][half], block[2][half], even[0], even[1]);
-      zip<T>(block[1][half], block[3][half], odd[0], odd[1]);
-      for (int part = 0; part < 2; ++part, out += 2 * kWidth<T>) {
-        zip<T>(even[part], odd[part], a, b);
-        store(out, a);
-        store(out + kWidth<T>, b);
-      }
+      zip_four<T>(block[0][half], block[1][half], block[2][half], block[3][half], out);
+      out += 4 * kWidth<T>;
     } else {
+      Vec<T> a, b;
       zip<T>(block[0][half], block[1][half], a, b);
       store(out, a);
       store(out + kWidth<T>, b);
