@@ -29,6 +29,8 @@ struct Box {
   bool chained() const { return axes[kernel].step == count(rows); }
   std::int64_t run() const { return chained() ? count(kernel) * count(rows) : count(rows); }
 
+  static constexpr int third(int axis, int other) { return kernel + rows + columns - axis - other; }
+
   // Another axis than `run` along which numbers of this size are neighbours in memory, worth a
   // transpose; -1 where there is none.
   int along_memory(std::ptrdiff_t size, int run) const {

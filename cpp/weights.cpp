@@ -150,7 +150,7 @@ void stage(const Recipe<T>& recipe, const Box& box, bool along_rows, Staging<T>&
 template <class T, class Put>
 void each_run(const T* numbers, const std::int64_t (&stride)[Box::kAxes], int run, const Box& box,
               Put put) {
-  const int other = run == Box::rows ? Box::columns : Box::rows;
+  const int other = Box::third(run, Box::kernel);
   for (std::int64_t i = 0; i < box.count(other); ++i) {
     for (std::int64_t k = 0; k < box.count(Box::kernel); ++k) {
       put(numbers + i * stride[other] + k * stride[Box::kernel], box.count(run),
@@ -177,7 +177,7 @@ void deliver(const Staging<T>& staging, const Box& box) {
   if (across < 0 || box.stride(run) % size != 0) {
     return spread(staging.numbers, staging.stride, run, box);
   }
-  const int third = Box::kernel + Box::rows + Box::columns - run - across;
+  const int third = Box::third(run, across);
   for (std::int64_t i = 0; i < box.count(third); ++i) {
     kernels<T>().transpose(staging.numbers + i * staging.stride[third], staging.stride[across],
                            box.count(across), box.count(run),
@@ -206,7 +206,7 @@ void deliver(const Staging<float>& staging, const Box& box, Round round) {
   alignas(64) float turned[kStaged<float>];
   const std::int64_t width = box.count(across), length = box.count(run);
   const bool whole = box.stride(run) == width * size;
-  const int third = Box::kernel + Box::rows + Box::columns - run - across;
+  const int third = Box::third(run, across);
   for (std::int64_t i = 0; i < box.count(third); ++i) {
     kernels<float>().transpose(staging.numbers + i * staging.stride[third], staging.stride[across],
                                width, length, turned, width);
@@ -215,8 +215,9 @@ void deliver(const Staging<float>& staging, const Box& box, Round round) {
       put(turned, width * length, to);
       continue;
     }
-    for (std::int64_t j = 0; j < length; ++j)
+    for (std::int64_t j = 0; j < length; ++j) {
       put(turned + j * width, width, to + j * box.stride(run));
+    }
   }
 }
 
