@@ -77,11 +77,10 @@ class Grid {
       const std::int64_t matrices = pieces(along_rows ? kRunOfBlock : kRowsOfBlock, units[1]);
       extent_[Box::kernel] = std::min(box.count(Box::kernel), matrices);
     }
-    int order[Box::kAxes] = {Box::kernel, Box::rows, Box::columns};
-    std::stable_sort(order, order + Box::kAxes, [&](int a, int b) {
+    std::stable_sort(order_, order_ + Box::kAxes, [&](int a, int b) {
       return std::abs(box.stride(a)) < std::abs(box.stride(b));
     });
-    for (const int axis : order) {
+    for (const int axis : order_) {
       std::int64_t room = limit;
       for (int other = 0; other < Box::kAxes; ++other) {
         if (other != axis) room /= extent_[other];
@@ -97,13 +96,15 @@ class Grid {
 
   std::int64_t size() const { return cells_[0] * cells_[1] * cells_[2]; }
 
+  // Cells follow each other as memory does.
   Box cell(std::int64_t index) const {
     Box result = box_;
-    for (int axis = Box::kAxes; axis-- > 0; index /= cells_[axis]) {
+    for (const int axis : order_) {
       const std::int64_t end = (index % cells_[axis] + 1) * extent_[axis] - before(axis);
       const std::int64_t begin = std::max<std::int64_t>(0, end - extent_[axis]);
       result.move(axis, begin);
       result.axes[axis].count = std::min(end, box_.count(axis)) - begin;
+      index /= cells_[axis];
     }
     return result;
   }
@@ -115,6 +116,7 @@ class Grid {
   }
 
   Box box_;
+  int order_[Box::kAxes] = {Box::kernel, Box::rows, Box::columns};  // nearest in memory first
   std::int64_t extent_[Box::kAxes], cells_[Box::kAxes];
 };
 
