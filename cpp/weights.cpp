@@ -110,7 +110,7 @@ namespace {
 
 // Numbers that are drawn into L1 before they are rounded or spread.
 template <class T>
-constexpr std::int64_t kStaged = 16384 / sizeof(T);
+constexpr std::int64_t kStaged = 24576 / sizeof(T);
 
 // Numbers of a box as they are drawn, side by side along one axis.
 template <class T>
