@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "isa.hpp"
+#include "layout.hpp"
 
 #ifdef _OPENMP
 #  include <omp.h>
@@ -107,116 +108,174 @@ template Recipe<double> make_recipe(const Draw&, const Key&, std::uint64_t, int)
 
 namespace {
 
-// Numbers of a block that is drawn into L1 before it is rounded or spread.
-constexpr std::int64_t kStaged = 4096;
-
+// Numbers that are drawn into L1 before they are rounded or spread.
 template <class T>
-void spread(const T* staged, std::int64_t row_stride, std::int64_t column_stride,
-            const Rectangle& r, const Output& output, std::byte* corner) {
-  for (std::int64_t i = 0; i < r.rows; ++i) {
-    std::byte* to = corner + i * output.row_stride;
-    const T* from = staged + i * row_stride;
-    for (std::int64_t j = 0; j < r.columns; ++j, to += output.column_stride) {
-      std::memcpy(to, from + j * column_stride, sizeof(T));
+constexpr std::int64_t kStaged = 24576 / sizeof(T);
+
+// Numbers of a box as they are drawn, side by side along one axis.
+template <class T>
+struct Staging {
+  int run;                          // that axis
+  std::int64_t stride[Box::kAxes];  // in numbers
+  std::int64_t size;
+  alignas(64) T numbers[kStaged<T>];
+};
+
+// Draws a box of at most kStaged numbers, its columns counted in whole lanes where lanes go along
+// them.
+template <class T>
+void stage(const Recipe<T>& recipe, const Box& box, bool along_rows, Staging<T>& staging) {
+  const std::int64_t matrices = box.count(Box::kernel), rows = box.count(Box::rows);
+  const std::int64_t columns = box.count(Box::columns), run = box.run();
+  const std::int64_t draws = matrices * rows / run;
+  const std::int64_t padded = pieces(columns, kLanes) * kLanes;
+  staging.run = along_rows ? Box::rows : Box::columns;
+  staging.size = matrices * rows * (along_rows ? columns : padded);
+  staging.stride[Box::kernel] = !along_rows ? rows * padded : draws == 1 ? rows : rows * columns;
+  staging.stride[Box::rows] = along_rows ? 1 : padded;
+  staging.stride[Box::columns] = along_rows ? run : 1;
+  for (std::int64_t k = 0; k < draws; ++k) {
+    const Rectangle rectangle{box.row + k * box.axes[Box::kernel].step, run, box.column, columns,
+                              box.axes[Box::columns].step};
+    T* const to = staging.numbers + k * staging.stride[Box::kernel];
+    if (along_rows) {
+      kernels<T>().draw_transposed(recipe, rectangle, to, run);
+    } else {
+      kernels<T>().draw(recipe, rectangle, to, padded, true);
     }
   }
 }
 
-// A block of at most kStaged numbers.
-template <class T>
-void fill_staged(const Recipe<T>& recipe, const Rectangle& r, const Output& output,
-                 std::byte* corner) {
-  alignas(64) T staged[kStaged];
-  const bool tall = r.columns < kLanes;
-  const std::int64_t padded = (r.columns + kLanes - 1) / kLanes * kLanes;
-  const std::int64_t row_stride = tall ? 1 : padded, column_stride = tall ? r.rows : 1;
-  if (tall) {
-    kernels<T>().draw_transposed(recipe, r, staged, column_stride);
-  } else {
-    kernels<T>().draw(recipe, r, staged, row_stride, true);
-  }
-  if constexpr (sizeof(T) == 4) {
-    if (output.type != OutputType::float32) {
-      alignas(64) std::uint16_t rounded[kStaged];
-      const auto round = output.type == OutputType::float16 ? kernel_table().to_float16
-                                                            : kernel_table().to_bfloat16;
-      if (!tall && output.column_stride == sizeof(std::uint16_t)) {
-        for (std::int64_t i = 0; i < r.rows; ++i) {
-          round(staged + i * padded, static_cast<std::size_t>(r.columns),
-                reinterpret_cast<std::uint16_t*>(corner + i * output.row_stride));
-        }
-        return;
-      }
-      const std::int64_t count = tall ? r.rows * r.columns : r.rows * padded;
-      round(staged, static_cast<std::size_t>(count), rounded);
-      return spread(rounded, row_stride, column_stride, r, output, corner);
+// Runs of numbers, to wherever the box has them: put(from, count, to) for each.
+template <class T, class Put>
+void each_run(const T* numbers, const std::int64_t (&stride)[Box::kAxes], int run, const Box& box,
+              Put put) {
+  const int other = Box::third(run, Box::kernel);
+  for (std::int64_t i = 0; i < box.count(other); ++i) {
+    for (std::int64_t k = 0; k < box.count(Box::kernel); ++k) {
+      put(numbers + i * stride[other] + k * stride[Box::kernel], box.count(run),
+          box.data + i * box.stride(other) + k * box.stride(Box::kernel));
     }
   }
-  spread(staged, row_stride, column_stride, r, output, corner);
 }
 
-// Consecutive rows of the region, drawn on one thread.
 template <class T>
-void fill_rows(const Recipe<T>& recipe, const Rectangle& r, const Output& output,
-               std::byte* corner) {
+void spread(const T* numbers, const std::int64_t (&stride)[Box::kAxes], int run, const Box& box) {
+  each_run(numbers, stride, run, box,
+           [apart = box.stride(run)](const T* from, std::int64_t count, std::byte* to) {
+             for (std::int64_t i = 0; i < count; ++i, to += apart) {
+               std::memcpy(to, from + i, sizeof(T));
+             }
+           });
+}
+
+// Numbers as they are, to a box of their own type.
+template <class T>
+void deliver(const Staging<T>& staging, const Box& box) {
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
-  const bool direct = output.type == OutputType::float32 || output.type == OutputType::float64;
-  if (direct && output.row_stride == size && output.column_stride % size == 0) {
-    return kernels<T>().draw_transposed(recipe, r, reinterpret_cast<T*>(corner),
-                                        output.column_stride / size);
+  const int run = staging.run, across = box.along_memory(size, run);
+  if (across < 0 || box.stride(run) % size != 0) {
+    return spread(staging.numbers, staging.stride, run, box);
   }
-  if (direct && output.column_stride == size && output.row_stride % size == 0 &&
-      r.columns >= kLanes) {
-    return kernels<T>().draw(recipe, r, reinterpret_cast<T*>(corner), output.row_stride / size,
-                             false);
+  const int third = Box::third(run, across);
+  for (std::int64_t i = 0; i < box.count(third); ++i) {
+    kernels<T>().transpose(staging.numbers + i * staging.stride[third], staging.stride[across],
+                           box.count(across), box.count(run),
+                           reinterpret_cast<T*>(box.data + i * box.stride(third)),
+                           box.stride(run) / size);
   }
-  // Blocks end at multiples of kGroup rows, so that no group of numbers is drawn twice.
-  constexpr std::int64_t kGroup = 32;
-  const std::int64_t block_columns = std::min(r.columns, kStaged / kGroup);
-  const std::int64_t padded = (block_columns + kLanes - 1) / kLanes * kLanes;
-  const std::int64_t width = block_columns < kLanes ? block_columns : padded;
-  const std::int64_t block_rows = kStaged / width / kGroup * kGroup;
-  for (std::int64_t i = 0, next; i < r.rows; i = next) {
-    next = std::min(r.rows, i + block_rows - (r.row + i) % kGroup);
-    for (std::int64_t j = 0; j < r.columns; j += block_columns) {
-      fill_staged(recipe,
-                  Rectangle{r.row + i, next - i, r.column + j * r.column_step,
-                            std::min(block_columns, r.columns - j), r.column_step},
-                  output, corner + i * output.row_stride + j * output.column_stride);
+}
+
+using Round = void (*)(const float* in, std::size_t count, std::uint16_t* out);
+
+// Numbers rounded to 16 bits, in runs as long as memory has them.
+void deliver(const Staging<float>& staging, const Box& box, Round round) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(std::uint16_t));
+  const int run = staging.run, across = box.along_memory(size, run);
+  const auto put = [&](const float* from, std::int64_t count, std::byte* to) {
+    round(from, static_cast<std::size_t>(count), reinterpret_cast<std::uint16_t*>(to));
+  };
+  if (box.stride(run) == size) {
+    return each_run(staging.numbers, staging.stride, run, box, put);
+  }
+  if (across < 0) {
+    alignas(64) std::uint16_t rounded[kStaged<float>];
+    round(staging.numbers, static_cast<std::size_t>(staging.size), rounded);
+    return spread(rounded, staging.stride, run, box);
+  }
+  alignas(64) float turned[kStaged<float>];
+  const std::int64_t width = box.count(across), length = box.count(run);
+  const bool whole = box.stride(run) == width * size;
+  const int third = Box::third(run, across);
+  for (std::int64_t i = 0; i < box.count(third); ++i) {
+    kernels<float>().transpose(staging.numbers + i * staging.stride[third], staging.stride[across],
+                               width, length, turned, width);
+    std::byte* const to = box.data + i * box.stride(third);
+    if (whole) {
+      put(turned, width * length, to);
+      continue;
+    }
+    for (std::int64_t j = 0; j < length; ++j) {
+      put(turned + j * width, width, to + j * box.stride(run));
     }
   }
 }
 
 template <class T>
-void fill_region(const Recipe<T>& recipe, const Region& region, const Output& output, int threads,
-                 Watcher& watcher) {
-  // Shares of about 2^16 numbers: bands of rows where there are enough, else pieces of columns.
-  constexpr std::int64_t kShare = 1 << 16, kBand = 64;
-  const std::int64_t band_columns = std::min(region.columns, kShare / kBand);
-  const std::int64_t band_rows =
-      region.row_step == 1 ? std::max(kBand, kShare / band_columns / kBand * kBand) : kBand;
-  const std::int64_t down = (region.rows + band_rows - 1) / band_rows;
-  const std::int64_t across = (region.columns + band_columns - 1) / band_columns;
-  auto* const data = static_cast<std::byte*>(output.data);
-  [[maybe_unused]] const int team =
-      static_cast<int>(std::min<std::int64_t>(threads, down * across));
-  Control control(watcher, down * across);
-#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(team)
-  for (std::int64_t p = 0; p < down; ++p) {
-    for (std::int64_t q = 0; q < across; ++q) {
-      if (control.stopped()) continue;
-      const std::int64_t i0 = p * band_rows, i1 = std::min(region.rows, i0 + band_rows);
-      const std::int64_t j0 = q * band_columns, j1 = std::min(region.columns, j0 + band_columns);
-      const std::int64_t run = region.row_step == 1 ? i1 - i0 : 1;
-      for (std::int64_t i = i0; i < i1; i += run) {
-        fill_rows(recipe,
-                  Rectangle{region.row + i * region.row_step, run,
-                            region.column + j0 * region.column_step, j1 - j0, region.column_step},
-                  output, data + i * output.row_stride + j0 * output.column_stride);
-      }
-      control.step_done();
-      control.poll(is_calling_thread());
+void fill_staged(const Recipe<T>& recipe, const Box& box, OutputType type, bool along_rows) {
+  Staging<T> staging;
+  stage(recipe, box, along_rows, staging);
+  if constexpr (sizeof(T) == 4) {
+    if (type == OutputType::float16) return deliver(staging, box, kernel_table().to_float16);
+    if (type == OutputType::bfloat16) return deliver(staging, box, kernel_table().to_bfloat16);
+  }
+  deliver(staging, box);
+}
+
+// A box, drawn on one thread: into its memory where lanes follow each other there.
+template <class T>
+void fill_box(const Recipe<T>& recipe, const Box& box, OutputType type, bool along_rows) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  const int along = along_rows ? Box::rows : Box::columns;
+  const std::ptrdiff_t stride = box.stride(along_rows ? Box::columns : Box::rows);
+  const bool rounded = type == OutputType::float16 || type == OutputType::bfloat16;
+  if (rounded || (box.count(along) > 1 && box.stride(along) != size) || stride % size != 0) {
+    const Grid tiles(box, along_rows, kStaged<T>);
+    for (std::int64_t i = 0; i < tiles.size(); ++i) {
+      fill_staged(recipe, tiles.cell(i), type, along_rows);
     }
+    return;
+  }
+  for (std::int64_t k = 0; k < box.count(Box::kernel); ++k) {
+    Box matrix = box;
+    matrix.move(Box::kernel, k);
+    const Rectangle rectangle{matrix.row, box.count(Box::rows), matrix.column,
+                              box.count(Box::columns), box.axes[Box::columns].step};
+    auto* const to = reinterpret_cast<T*>(matrix.data);
+    if (along_rows) {
+      kernels<T>().draw_transposed(recipe, rectangle, to, stride / size);
+    } else {
+      kernels<T>().draw(recipe, rectangle, to, stride / size, false);
+    }
+  }
+}
+
+template <class T>
+void fill_boxes(const Recipe<T>& recipe, const Boxes& boxes, OutputType type, int threads,
+                Watcher& watcher) {
+  constexpr std::int64_t kShare = 1 << 16;
+  const bool along_rows = lanes_along_rows(boxes.first());
+  const Grid grid(boxes.first(), along_rows, kShare);
+  const std::int64_t shares = boxes.size() * grid.size();
+  [[maybe_unused]] const int team = static_cast<int>(std::min<std::int64_t>(
+      {threads, shares, pieces(boxes.size() * boxes.first().size(), kShare)}));
+  Control control(watcher, shares);
+#pragma omp parallel for schedule(dynamic) num_threads(team)
+  for (std::int64_t i = 0; i < shares; ++i) {
+    if (control.stopped()) continue;
+    fill_box(recipe, boxes.at(i / grid.size(), grid.cell(i % grid.size())), type, along_rows);
+    control.step_done();
+    control.poll(is_calling_thread());
   }
   control.rethrow();
 }
@@ -224,13 +283,17 @@ void fill_region(const Recipe<T>& recipe, const Region& region, const Output& ou
 }  // namespace
 
 void fill(const Draw& draw, const Key& key, std::uint64_t trial, const Region& region,
-          const Output& output, int threads, Watcher& watcher) {
-  if (region.rows == 0 || region.columns == 0) return;
+          OutputType type, int threads, Watcher& watcher) {
   kernel_table();  // an unusable VARPROP_ISA is reported here, outside the threads
-  if (output.type == OutputType::float64) {
-    fill_region(make_recipe<double>(draw, key, trial), region, output, threads, watcher);
+  if (region.columns.count == 0) return;
+  for (const Axis& axis : region.rows) {
+    if (axis.count == 0) return;
+  }
+  const Boxes boxes(region);
+  if (type == OutputType::float64) {
+    fill_boxes(make_recipe<double>(draw, key, trial), boxes, type, threads, watcher);
   } else {
-    fill_region(make_recipe<float>(draw, key, trial), region, output, threads, watcher);
+    fill_boxes(make_recipe<float>(draw, key, trial), boxes, type, threads, watcher);
   }
 }
 

@@ -10,7 +10,7 @@ import pytest
 from varprop import _core
 
 HERE = Path(__file__).parent
-SUBJECTS = ("weights", "activations", "simulate", "backward", "moments")
+SUBJECTS = ("weights", "weights_layouts", "activations", "simulate", "backward", "moments")
 # Too slow without a fused multiply-add, or no matter of it.
 SLOW = ("interrupt", "digits", "of_the_seed", "progress", "linear", "cover", "thousand")
 SLOW += ("added", "threads")

@@ -1,16 +1,14 @@
-// Drawing a rectangle of a tensor into a NumPy array.
+// Drawing a region of a tensor into a NumPy array.
 #include <map>
 #include <string>
-#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "bindings/bindings.hpp"
 #include "weights.hpp"
 
 namespace varprop {
 namespace {
-
-using Axis = std::tuple<std::int64_t, std::int64_t, std::int64_t>;  // start, step, count
 
 OutputType output_type(const std::string& name) {
   if (name == "float32") return OutputType::float32;
@@ -29,23 +27,31 @@ class DrawWatcher : public Watcher {
   PythonWatcher watcher_;
 };
 
-void draw_into(const DrawTuple& draw, const Key& key, std::uint64_t trial, const Axis& rows,
-               const Axis& columns, py::array out, const std::string& dtype, int threads,
-               py::object progress) {
+// `first` is a row and a column; `steps` has one number for each axis of `out`, rows apart but for
+// the last.
+void draw_into(const DrawTuple& draw, const Key& key, std::uint64_t trial,
+               const std::pair<std::int64_t, std::int64_t>& first,
+               const std::vector<std::int64_t>& steps, py::array out, const std::string& dtype,
+               int threads, py::object progress) {
   const OutputType type = output_type(dtype);
   const py::ssize_t size = type == OutputType::float64 ? 8 : type == OutputType::float32 ? 4 : 2;
-  const auto [row, row_step, row_count] = rows;
-  const auto [column, column_step, column_count] = columns;
-  if (out.ndim() != 2 || out.itemsize() != size || out.shape(0) != row_count ||
-      out.shape(1) != column_count) {
+  if (out.ndim() < 2 || out.itemsize() != size ||
+      steps.size() != static_cast<std::size_t>(out.ndim())) {
     throw py::value_error("out does not fit the region and dtype");
   }
-  const Output output{out.mutable_data(), type, out.strides(0), out.strides(1)};
+  std::vector<Axis> axes;
+  for (const std::int64_t step : steps) {
+    const auto axis = static_cast<py::ssize_t>(axes.size());
+    axes.push_back({step, out.shape(axis), out.strides(axis)});
+  }
+  const Axis columns = axes.back();
+  axes.pop_back();
+  const Region region{first.first, first.second, static_cast<std::byte*>(out.mutable_data()),
+                      std::move(axes), columns};
   DrawWatcher watcher(std::move(progress));
   {
     const py::gil_scoped_release unlocked;
-    fill(make_draw(draw), key, trial, {row, row_step, row_count, column, column_step, column_count},
-         output, threads, watcher);
+    fill(make_draw(draw), key, trial, region, type, threads, watcher);
   }
 }
 
@@ -63,8 +69,8 @@ Draw make_draw(const DrawTuple& fields) {
 }
 
 void bind_weights(py::module_& m) {
-  m.def("draw", &draw_into, py::arg("draw"), py::arg("key"), py::arg("trial"), py::arg("rows"),
-        py::arg("columns"), py::arg("out"), py::arg("dtype"), py::arg("threads"),
+  m.def("draw", &draw_into, py::arg("draw"), py::arg("key"), py::arg("trial"), py::arg("first"),
+        py::arg("steps"), py::arg("out"), py::arg("dtype"), py::arg("threads"),
         py::arg("progress"));
 }
 

@@ -117,6 +117,10 @@ struct Kernels {
   // stride]; nothing past their ends is read or written.
   void (*copy)(const T* const* from, int rows, int count, T* to, std::ptrdiff_t stride);
 
+  // to[j * to_stride + i] = from[i * from_stride + j].
+  void (*transpose)(const T* from, std::ptrdiff_t from_stride, std::int64_t rows,
+                    std::int64_t columns, T* to, std::ptrdiff_t to_stride);
+
   // c = bias + runs w in few columns, at most kLanes, each summed in kLanes parts; c is written up
   // to kLanes columns. A column of w is w_stride numbers long, each run's padded with zeros to a
   // multiple of kLanes.

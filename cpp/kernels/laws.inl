@@ -5,6 +5,7 @@
 #include "kernels.hpp"
 #include "quantile.inl"
 #include "threefry.inl"
+#include "transpose.inl"
 #include "vec.hpp"
 
 namespace {
@@ -226,17 +227,11 @@ void draw_rows(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrdiff
 template <class T>
 inline void store_interleaved(const Block<T>& block, T* out) {
   for (int half = 0; half < kHalves<T>; ++half) {
-    Vec<T> a, b;
     if constexpr (kBlockRows<T> == 4) {
-      Vec<T> even[2], odd[2];
-      zip<T>(block[0][half], block[2][half], even[0], even[1]);
-      zip<T>(block[1][half], block[3][half], odd[0], odd[1]);
-      for (int part = 0; part < 2; ++part, out += 2 * kWidth<T>) {
-        zip<T>(even[part], odd[part], a, b);
-        store(out, a);
-        store(out + kWidth<T>, b);
-      }
+      zip_four<T>(block[0][half], block[1][half], block[2][half], block[3][half], out);
+      out += 4 * kWidth<T>;
     } else {
+      Vec<T> a, b;
       zip<T>(block[0][half], block[1][half], a, b);
       store(out, a);
       store(out + kWidth<T>, b);
@@ -245,35 +240,49 @@ inline void store_interleaved(const Block<T>& block, T* out) {
   }
 }
 
+// The rows of a column that a block with lanes along rows holds, as far as they are asked for.
+template <class T>
+inline void store_run(const Block<T>& block, const Rectangle& r, std::int64_t top, T* column) {
+  constexpr int run = kBlockRows<T> * kBlockWidth;
+  const std::int64_t end = r.row + r.rows;
+  T* const to = column + (top - r.row);
+  if (top >= r.row && top + run <= end) return store_interleaved<T>(block, to);
+  T part[run];
+  store_interleaved<T>(block, part);
+  const std::int64_t from = r.row > top ? r.row - top : 0;
+  const std::int64_t until = end - top < run ? end - top : run;
+  __builtin_memcpy(to + from, part + from, static_cast<std::size_t>(until - from) * sizeof(T));
+}
+
 // Lanes along rows: out[j * stride + i], for tall narrow matrices, vectors and the (out, in)
 // layout.
 template <Law law, class T>
 void draw_columns(const Recipe<T>& recipe, const Rectangle& r, T* out, std::ptrdiff_t stride) {
-  constexpr int run = kBlockRows<T> * kBlockWidth;  // consecutive rows of one block
   const KeySchedule key(recipe.key);
-  const std::int64_t end = r.row + r.rows;
-  for (std::int64_t j = 0; j < r.columns; ++j) {
-    const auto column = splat(static_cast<std::uint32_t>(r.column + j * r.column_step));
-    const std::int64_t start = r.row / kBlockRows<T>;
-    for (std::int64_t group = start; group * kBlockRows<T> < end; group += kBlockWidth) {
-      Block<T> blocks[1];
-      draw_blocks<law, 1, T>(recipe, key, {column},
-                             {static_cast<std::uint32_t>(group) + iota<std::uint32_t>()}, blocks);
-      const Block<T>& block = blocks[0];
-      const std::int64_t top = group * kBlockRows<T>;
-      T* const to = out + j * stride + (top - r.row);
-      if (top >= r.row && top + run <= end) {
-        store_interleaved<T>(block, to);
-      } else {
-        T part[run];
-        store_interleaved<T>(block, part);
-        const std::int64_t from = r.row > top ? r.row - top : 0;
-        const std::int64_t until = end - top < run ? end - top : run;
-        __builtin_memcpy(to + from, part + from,
-                         static_cast<std::size_t>(until - from) * sizeof(T));
-      }
+  const std::int64_t first = r.row / kBlockRows<T>, end = r.row + r.rows;
+  struct {
+    std::int64_t j, group;
+  } at[2], next{0, first};
+  const auto draw = [&]<int sets>() {
+    Vec<std::uint32_t> columns[sets], groups[sets];
+    for (int s = 0; s < sets; ++s) {
+      at[s] = next;
+      columns[s] = splat(static_cast<std::uint32_t>(r.column + next.j * r.column_step));
+      groups[s] = static_cast<std::uint32_t>(next.group) + iota<std::uint32_t>();
+      next.group += kBlockWidth;
+      if (next.group * kBlockRows<T> >= end) next = {next.j + 1, first};
     }
-  }
+    Block<T> blocks[sets];
+    draw_blocks<law, sets, T>(recipe, key, columns, groups, blocks);
+    for (int s = 0; s < sets; ++s) {
+      store_run<T>(blocks[s], r, at[s].group * kBlockRows<T>, out + at[s].j * stride);
+    }
+  };
+  const std::int64_t per_column = (end - first * kBlockRows<T> + kBlockRows<T> * kBlockWidth - 1) /
+                                  (kBlockRows<T> * kBlockWidth);
+  const std::int64_t blocks = per_column * r.columns;
+  for (std::int64_t i = 0; i + 1 < blocks; i += 2) draw.template operator()<2>();
+  if (blocks % 2 == 1) draw.template operator()<1>();
 }
 
 template <class T>

@@ -20,6 +20,7 @@ constexpr varprop::Kernels<T> kKernels = {
     .draw_transposed = draw_transposed<T>,
     .multiply = multiply<T>,
     .copy = copy<T>,
+    .transpose = transpose<T>,
     .dot = dot<T>,
     .weigh = weigh<T>,
     .widen = widen<T>,

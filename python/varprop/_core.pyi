@@ -12,7 +12,6 @@ compiler: str
 openmp: int
 
 _Words = tuple[int, int, int, int]
-_Axis = tuple[int, int, int]
 _Floats = NDArray[np.float64]
 
 def built_isas() -> list[str]: ...
@@ -25,8 +24,8 @@ def draw(
     draw: Draw,
     key: _Words,
     trial: int,
-    rows: _Axis,
-    columns: _Axis,
+    first: tuple[int, int],
+    steps: list[int],
     out: NDArray[Any],
     dtype: str,
     threads: int,

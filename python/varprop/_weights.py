@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import partial
-from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -95,6 +93,67 @@ def weights(
     >>> bool((part == whole[500:510, ::50]).all())
     True
     """
+    tensor = _tensor(init, shape, seed, name, trial, dtype, region, threads)
+    target = _empty(tensor) if out is None else out
+    if out is not None:
+        _check(out, tensor, _dtype(tensor.kind))
+    _fill(target, tensor, progress)
+    return target
+
+
+def fill(
+    target: NDArray[Any],
+    law: str | Law | ArrayLike,
+    *,
+    shape: int | tuple[int, ...],
+    seed: int = 0,
+    name: str = "",
+    trial: int = 0,
+    dtype: DTypeLike = "float32",
+    region: slice | tuple[slice, ...] | None = None,
+    threads: int | None = None,
+    progress: bool | Report = False,
+) -> None:
+    """Fill memory of any strides with what ``weights(shape, law, ...)`` returns.
+
+    NumPy has no bfloat16: its target may be the same memory seen as uint16, without ml_dtypes.
+    """
+    tensor = _tensor(law, shape, seed, name, trial, dtype, region, threads)
+    bits = tensor.kind == "bfloat16" and target.dtype == np.uint16
+    _check(target, tensor, target.dtype if bits else _dtype(tensor.kind))
+    _fill(target, tensor, progress)
+
+
+class _Tensor(NamedTuple):
+    """A tensor and the part of it that is wanted, checked."""
+
+    law: Law
+    draw: Draw | None  # None for laws that are formed whole
+    sizes: tuple[int, ...]
+    axes: list[Axis]
+    seed: int
+    name: str
+    key: tuple[int, int, int, int]
+    trial: int
+    kind: str
+    threads: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the part."""
+        return tuple(count for _, _, count in self.axes)
+
+
+def _tensor(
+    init: str | Law | ArrayLike,
+    shape: int | tuple[int, ...],
+    seed: int,
+    name: str,
+    trial: int,
+    dtype: DTypeLike,
+    region: slice | tuple[slice, ...] | None,
+    threads: int | None,
+) -> _Tensor:
     sizes = _spec.sizes("shape", (shape,) if isinstance(shape, int) else shape)
     law = initializers.resolve(init)
     draw = law.compile(sizes)
@@ -105,24 +164,10 @@ def weights(
         raise ValueError(f"init {law} is out of the range of {kind}")
     axes = _axes(region, sizes)
     count = thread_count(threads)
-    target = _output(out, tuple(axis[2] for axis in axes), kind)
-    if draw is not None:
-        with progress_bar(progress) as report:
-            _draw_region(draw, words, trial, sizes, axes, target, kind, count, report)
-            if report is not None:
-                report(1.0)
-        return target
-    _memory.require(4 * 8 * math.prod(sizes), f"a tensor of shape {sizes} formed whole")
-
-    def source(part_shape: tuple[int, ...], part_law: Law, part: str = "") -> NDArray[np.float64]:
-        full = f"{name}/{part}" if part else name
-        return weights(
-            part_shape, part_law, seed=seed, name=full, trial=trial, dtype="float64", threads=count
-        )
-
-    whole = law.form(sizes, source)
-    target[...] = whole[tuple(_slice(axis) for axis in axes)].astype(target.dtype)
-    return target
+    matrix = sizes if len(sizes) > 1 else (*sizes, 1)
+    if draw is not None and (math.prod(matrix[:-1]) >= 2**33 or matrix[-1] >= 2**32):
+        raise ValueError(f"shape must have under 2**33 rows and 2**32 columns, got {sizes}")
+    return _Tensor(law, draw, sizes, axes, seed, name, words, trial, kind, count)
 
 
 def dtype_name(dtype: DTypeLike, allowed: tuple[str, ...] = _DTYPES) -> str:
@@ -183,56 +228,72 @@ def _slice(axis: Axis) -> slice:
     return slice(start, stop if stop >= 0 else None, step)
 
 
-def _output(out: NDArray[Any] | None, shape: tuple[int, ...], kind: str) -> NDArray[Any]:
-    dtype = np.dtype(require("ml_dtypes", "bf16").bfloat16 if kind == "bfloat16" else kind)
-    if out is None:
-        _memory.require(dtype.itemsize * math.prod(shape), f"an array of shape {shape}, {kind},")
-        return np.empty(shape, dtype)
+def _dtype(kind: str) -> np.dtype[Any]:
+    return np.dtype(require("ml_dtypes", "bf16").bfloat16 if kind == "bfloat16" else kind)
+
+
+def _empty(tensor: _Tensor) -> NDArray[Any]:
+    dtype, shape = _dtype(tensor.kind), tensor.shape
+    what = f"an array of shape {shape}, {tensor.kind},"
+    _memory.require(dtype.itemsize * math.prod(shape), what)
+    return np.empty(shape, dtype)
+
+
+def _check(out: object, tensor: _Tensor, dtype: np.dtype[Any]) -> None:
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.dtype != dtype:
-        raise TypeError(f"out must have dtype {kind}, got {out.dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+        raise TypeError(f"out must have dtype {tensor.kind}, got {out.dtype}")
+    if out.shape != tensor.shape:
+        raise ValueError(f"out must have shape {tensor.shape}, got {out.shape}")
     if not out.flags.writeable:
         raise ValueError("out must be writable, got a read-only array")
-    return out
 
 
-def _draw_region(
-    draw: Draw,
-    words: tuple[int, int, int, int],
-    trial: int,
-    sizes: tuple[int, ...],
-    axes: list[Axis],
-    target: NDArray[Any],
-    kind: str,
-    threads: int,
-    report: Report | None,
-) -> None:
-    """Draw a region matrix by matrix; the last axis holds the columns, all others are rows."""
-    if len(sizes) < 2:  # a vector is one column
-        sizes, axes = (*(sizes or (1,)), 1), [*(axes or [(0, 1, 1)]), (0, 1, 1)]
-        target = target.reshape(axes[0][2], 1) if target.ndim == 0 else target[:, np.newaxis]
-    if math.prod(sizes[:-1]) >= 2**33 or sizes[-1] >= 2**32:
-        raise ValueError(f"shape must have under 2**33 rows and 2**32 columns, got {sizes}")
-    *kernel, rows, columns = axes
-    view = target if kind != "bfloat16" else target.view(np.uint16)
-    whole = all(axis == (0, 1, size) for axis, size in zip(axes[:-1], sizes, strict=False))
-    if kernel and whole and target.flags.c_contiguous:  # all rows of all matrices follow each other
-        flat = view.reshape(-1, columns[2])
-        _core.draw(draw, words, trial, (0, 1, len(flat)), columns, flat, kind, threads, report)
+def _fill(target: NDArray[Any], tensor: _Tensor, progress: bool | Report) -> None:
+    memory = target.view(np.uint16) if tensor.kind == "bfloat16" else target
+    if tensor.draw is None:
+        memory[...] = _formed(tensor)
         return
-    matrices = math.prod(axis[2] for axis in kernel)
-    for done, index in enumerate(product(*(range(axis[2]) for axis in kernel))):
-        first = 0
-        for position, (start, step, _), size in zip(index, kernel, sizes, strict=False):
-            first = first * size + start + step * position
-        start, step, count = rows
-        band = (first * sizes[-2] + start, step, count)
-        part = None if report is None else partial(_report_part, report, done, matrices)
-        _core.draw(draw, words, trial, band, columns, view[index], kind, threads, part)
+    with progress_bar(progress) as report:
+        _draw(memory, tensor, tensor.draw, report)
+        if report is not None:
+            report(1.0)
 
 
-def _report_part(report: Report, done: int, parts: int, fraction: float) -> None:
-    report((done + fraction) / parts)
+def _draw(memory: NDArray[Any], tensor: _Tensor, draw: Draw, report: Report | None) -> None:
+    """Draw a region: its last axis holds the columns, all others the rows."""
+    sizes, axes = tensor.sizes, tensor.axes
+    if len(sizes) < 2:  # a vector is one column
+        memory = memory.reshape(1, 1) if memory.ndim == 0 else memory[:, np.newaxis]
+        sizes, axes = (*(sizes or (1,)), 1), [*(axes or [(0, 1, 1)]), (0, 1, 1)]
+    apart = [math.prod(sizes[axis + 1 : -1]) for axis in range(len(sizes) - 1)]
+    row = sum(start * rows for (start, _, _), rows in zip(axes, apart, strict=False))
+    steps = [step * rows for (_, step, _), rows in zip(axes, [*apart, 1], strict=True)]
+    first = (row, axes[-1][0])
+    _core.draw(
+        draw, tensor.key, tensor.trial, first, steps, memory, tensor.kind, tensor.threads, report
+    )
+
+
+def _formed(tensor: _Tensor) -> NDArray[Any]:
+    """Return the region of a tensor that is formed whole; bfloat16 as uint16."""
+    sizes = tensor.sizes
+    _memory.require(4 * 8 * math.prod(sizes), f"a tensor of shape {sizes} formed whole")
+
+    def source(part_shape: tuple[int, ...], part_law: Law, part: str = "") -> NDArray[np.float64]:
+        return weights(
+            part_shape,
+            part_law,
+            seed=tensor.seed,
+            name=f"{tensor.name}/{part}" if part else tensor.name,
+            trial=tensor.trial,
+            dtype="float64",
+            threads=tensor.threads,
+        )
+
+    part = tensor.law.form(sizes, source)[tuple(_slice(axis) for axis in tensor.axes)]
+    if tensor.kind != "bfloat16":
+        return part.astype(tensor.kind)
+    bits = part.astype(np.float32).view(np.uint32)  # to the nearest, ties to even
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)

@@ -133,15 +133,10 @@ def fill(
     order = our_order(tensor.dim())
     whole, slices = region or (tuple(tensor.shape), ())
     full = (*slices, *[slice(None)] * (len(whole) - len(slices)))
-    target = numbers(tensor).transpose(order)
-    if tensor.dtype == torch.bfloat16:
-        import ml_dtypes
-
-        target = target.view(ml_dtypes.bfloat16)
-    _weights.weights(
-        our_shape(whole),
+    _weights.fill(
+        numbers(tensor).transpose(order),
         law,
-        out=target,
+        shape=our_shape(whole),
         seed=seed,
         name=name,
         trial=trial,
