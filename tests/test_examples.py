@@ -6,6 +6,7 @@ Seeds are fixed. Tolerances are five standard errors: a failure by chance has a 
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -196,3 +197,28 @@ def test_wide():
         assert exact == pytest.approx(np.sqrt(depth * variance) / np.log(10), abs=5.1e-6)
         for simulated in (forward, back):
             assert simulated == pytest.approx(exact, rel=5 / np.sqrt(2 * trials))
+
+
+def test_transformer(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "transformer.png"
+    text = output_of("transformer.py", "--blocks", 12, "--trials", 3, "--plot", picture)
+    factors = [float(x) for x in re.findall(rf"forward: \w+, x ({NUMBER}) over 12 layers", text)]
+    defaults, plain, scaled = factors
+
+    # What the branches add to the stream if words were independent: attention means t of them.
+    # They become less so block by block, so that means shrink less and the stream grows more.
+    nodes, shares = np.polynomial.hermite_e.hermegauss(60)
+    shares = shares / shares.sum()
+    variance = 256 * 0.02**2
+    gelu = np.array([0.5 * z * (1 + math.erf(z / 2**0.5)) for z in variance**0.5 * nodes])
+    attention = variance * np.mean(1 / np.arange(1, 33)) * 256
+    added = 0.02**2 * (attention + gelu**2 @ shares * 4 * 256)
+    for measured, share in ((plain, 1), (scaled, 1 / 24)):
+        expected = (2 * 0.02**2 + 12 * share * added) / (2 * 0.02**2 + share * added)
+        assert expected < measured < 1.5 * expected
+    assert 1 < defaults < 2
+    assert "blocks.6.mlp.proj.weight: std 0.02, declared 0.00408: x 4.9" in text
+    assert "1 of 149 parameters fails" in text
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -18,6 +18,7 @@ from varprop._layer import written
 from varprop._numerals import deviations, fixed, known, means, spreads
 from varprop._table import DOTS, WIDTH, Column, shown
 from varprop.layers import Elementwise
+from varprop.network import Network
 
 if TYPE_CHECKING:
     from varprop._statistics import Statistics
@@ -39,7 +40,7 @@ def heading(run: Run) -> list[str]:
 
 def html(run: Run) -> str:
     """Return the same for a notebook."""
-    columns = _columns(run)
+    columns = _columns(_blocks_of(run) if run.network.blocks else run)
     groups = [(group, len(list(same))) for group, same in groupby(columns, lambda c: c.group)]
     rows = zip(*(column.cells for column in columns), strict=True)
     table = [
@@ -63,6 +64,8 @@ def _row(tag: str, cells: Iterable[tuple[str, str]]) -> str:
 
 def table(run: Run, every: int | None = None) -> str:
     """Return the table as text."""
+    if every is None and run.network.blocks:
+        run = _blocks_of(run)
     # Of wide numbers as many digits, and of columns as many, as leave room for the names.
     for digits, spare in ((2, 0), (2, 1), (2, 2), (1, 2), (0, 2)):
         names, *columns = _columns(run, every, digits, spare)
@@ -76,7 +79,7 @@ def _columns(run: Run, every: int | None = None, digits: int = 2, spare: int = 0
     beside = run.beside_theory if spare < 2 else None
     make = _there_and_back if "gradients" in run.observed else _there
     columns = make(run, digits, beside, spare == 1 and beside is not None)
-    rows = _rows(run, every)
+    rows = shown(len(run.layer_names), every)
     shown_cells = (
         column._replace(cells=[DOTS if i is None else column.cells[i] for i in rows])
         for column in [Column("", "layer", list(run.layer_names)), *columns]
@@ -86,12 +89,33 @@ def _columns(run: Run, every: int | None = None, digits: int = 2, spare: int = 0
     ]
 
 
-def _rows(run: Run, every: int | None) -> list[int | None]:
-    """Return the positions to show: of a profile with blocks, those, unless all are asked for."""
-    blocks = run.network.blocks
-    if every is not None or not blocks:
-        return shown(len(run.layer_names), every)
-    return [None if i is None else blocks[i] for i in shown(len(blocks), None)]
+def _blocks_of(run: Run) -> Run:
+    """Return the run of the blocks alone of a model that was profiled."""
+    from varprop.run import Run
+
+    whole = run.network
+    part = Network(whole.inputs, [whole.layers[i] for i in whole.blocks])
+    places = {
+        signal: [whole.names(signal).index(name) for name in part.names(signal)]
+        for signal in run.observed
+    }
+    return Run(
+        part,
+        inputs=run.batch,
+        seed=run.seed,
+        trials=run.trials,
+        first_trial=run.first_trial,
+        dtype=run.dtype,
+        statistics=run.statistics,
+        observed={
+            signal: {
+                key: values.take(places[signal], axis=0 if key == "count" else 1)
+                for key, values in observed.items()
+            }
+            for signal, observed in run.observed.items()
+        },
+        loss=run.loss,
+    )
 
 
 def _there(run: Run, digits: int, beside: Agreement | None, brief: bool) -> list[Column]:
