@@ -53,7 +53,8 @@ class Objective:
         if not isinstance(self.targets, torch.Tensor):
             return None
         given = self.targets.detach().cpu()
-        return np.array(given.double() if given.is_floating_point() else given.long())
+        kept = given.double() if given.is_floating_point() else given.long()
+        return np.array(kept.numpy())
 
     def backward(self, output: Any, trial: int) -> None:
         """Send gradients back from a model's output.

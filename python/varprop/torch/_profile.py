@@ -184,17 +184,21 @@ class _Arguments:
 
     def fresh(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return arguments of their own, which a model may change in place."""
-        if self.first.is_floating_point():
-            self.leaf = self.first.detach().clone().requires_grad_()
         return (
             tuple(self._copy(value) for value in self._args),
             {name: self._copy(value) for name, value in self._kwargs.items()},
         )
 
     def _copy(self, value: Any) -> Any:
-        if value is self.first and self.leaf is not None:
-            return self.leaf.clone()
-        return value.detach().clone() if isinstance(value, torch.Tensor) else value
+        if not isinstance(value, torch.Tensor):
+            return value
+        copied = value.detach().clone()
+        if not value.is_floating_point():
+            return copied
+        copied.requires_grad_()
+        if value is self.first:
+            self.leaf = copied
+        return copied.clone()  # no leaf, so that it may be changed in place
 
     def kept(self) -> int | NDArray[Any]:
         """Return the inputs as a run keeps them: of several tensors, how many examples."""
@@ -226,9 +230,7 @@ def _check_kind(model: nn.Module, found: list[Parameter]) -> None:
     if not found:
         raise ValueError("model must have parameters, got none")
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise TypeError(
-            "model must be of modules as they were before torch.jit, which has no hooks"
-        )
+        raise TypeError("model must be as it was before torch.jit, whose modules have no hooks")
     for parameter in found:
         if isinstance(parameter.tensor, nn.parameter.UninitializedParameter):
             raise ValueError(

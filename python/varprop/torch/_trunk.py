@@ -71,24 +71,27 @@ def told(calls: list[Call], found: list[Parameter]) -> list[Told]:
 def _blocks(calls: list[Call], telling: set[type[nn.Module]]) -> set[type[nn.Module]]:
     """Return the classes of blocks, which are the trunk.
 
-    Of modules with others inside, not the model itself, those of a class that the model has several
-    times; where there are any, only those that take what one of their class just gave: of two
-    towers, the blocks inside. What only chains others is a block if it has a class of its own.
+    They have others inside, and the model has several of the class. Where there are any, only those
+    count that take what one of their class just gave: of two towers, the blocks inside. So do those
+    with something to tell of themselves: of stages that chain residual blocks, these.
     """
     candidates = [
         call
         for call in within(calls)
-        if call is not calls[0] and call.has_output and any(c.has_output for c in call.inside)
-    ]
-    candidates = [
-        call
-        for call in candidates
-        if type(call.module) in telling
-        or (len(call.inside) > 1 and not isinstance(call.module, nn.Sequential))
+        if call is not calls[0]
+        and call.has_output
+        and any(c.has_output for c in call.inside)
+        and (type(call.module) in telling or _is_block(call))
     ]
     counts = Counter(type(call.module) for call in candidates)
+    several = {kind for kind, count in counts.items() if count > 1}
     chained = {type(call.module) for call in candidates if call.follows}
-    return chained or {kind for kind, count in counts.items() if count > 1}
+    return (chained & telling) or chained or (several & telling) or several
+
+
+def _is_block(call: Call) -> bool:
+    """Return whether a module that only chains others is more than a container, or a wrapper."""
+    return len(call.inside) > 1 and not isinstance(call.module, nn.Sequential)
 
 
 def _stretches(root: Call, steps: list[Call], blocks: set[type[nn.Module]]) -> dict[int, str]:

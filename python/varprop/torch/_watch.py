@@ -101,7 +101,7 @@ class _Frame:
     """A call that has not come back yet."""
 
     call: Call
-    entered: _Value | None
+    entered: _Value | None  # the first tensor, if it is of real numbers
     ends: list[_End] = field(default_factory=list)
 
 
@@ -168,10 +168,11 @@ class Watch:
         count = self._counts[module] = self._counts.get(module, 0) + 1
         name = self._names[module]
         call = Call(name if count == 1 else f"{name}:{count}", module)
-        entering = list(real_tensors((args, kwargs)))
+        every = list(tensors((args, kwargs)))
+        entering = [tensor for tensor in every if _is_signal(tensor)]
         tensor = entering[0] if entering else None
-        frame = _Frame(call, None if tensor is None else _Value.of(tensor))
-        self._frames.append(frame)
+        main = None if tensor is None or every[0] is not tensor else _Value.of(tensor)
+        self._frames.append(_Frame(call, main))
         alone = len(entering) == 1 and any(item is tensor for item in args)
         if tensor is None or not alone or not _may_be_pointwise(module):
             return None
@@ -245,12 +246,10 @@ class Watch:
         seen.moments = self._latest_back[1].moments
 
 
-def real_tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Yield the tensors of real numbers within tuples, lists, mappings and dataclasses."""
+def tensors(value: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors within tuples, lists, mappings and dataclasses."""
     if isinstance(value, torch.Tensor):
-        plain = value.layout == torch.strided and not value.is_nested
-        if plain and value.dtype in _door.DTYPES and value.numel():
-            yield value
+        yield value
         return
     if isinstance(value, Mapping):
         value = value.values()
@@ -259,12 +258,17 @@ def real_tensors(value: Any) -> Iterator[torch.Tensor]:
     elif not isinstance(value, (tuple, list)):
         return
     for item in value:
-        yield from real_tensors(item)
+        yield from tensors(item)
 
 
 def first_tensor(value: Any) -> torch.Tensor | None:
-    """Return the first tensor of real numbers within tuples, lists, mappings and dataclasses."""
-    return next(real_tensors(value), None)
+    """Return the first tensor of real numbers within a value."""
+    return next(filter(_is_signal, tensors(value)), None)
+
+
+def _is_signal(tensor: torch.Tensor) -> bool:
+    plain = tensor.layout == torch.strided and not tensor.is_nested
+    return plain and tensor.dtype in _door.DTYPES and tensor.numel() > 0
 
 
 def within(calls: list[Call]) -> Iterator[Call]:
