@@ -101,6 +101,11 @@ class Step(NamedTuple):
         has = isinstance(self.layer, (Dense, Conv2d, Bias))
         return self.output_shape[-1:] if has else None
 
+    def qualified(self, part: Part) -> str:
+        """Return the name under which the weights or the biases are drawn."""
+        layer = self.layer
+        return layer.qualified(part) if isinstance(layer, Module) else f"{self.name}.{part}"
+
     def law(self, part: Part) -> Law | None:
         """Return the law of the weights or of the biases, None where there are none."""
         if isinstance(self.layer, Module):

@@ -24,7 +24,7 @@ def _optional_type(argument: str, value: object) -> str | None:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A parameter of a module: its name there, its law, its shape as ours.
+    """A parameter of a module: its qualified name, its law, its shape as ours.
 
     The law is None where the parameter kept its values.
     """
@@ -100,7 +100,14 @@ class Module(Layer):
 
     def parameters(self, _shape: Shape, /) -> dict[str, tuple[Law, Shape]]:
         """Return laws and shapes of the parameters that were drawn, by their names within."""
-        return {p.name: (p.law, p.shape) for p in self.drawn if p.law is not None}
+        return {self._within(p): (p.law, p.shape) for p in self.drawn if p.law is not None}
+
+    def qualified(self, part: str) -> str:
+        """Return the name under which a parameter of it was drawn: a model itself has no prefix."""
+        return next(p.name for p in self.drawn if self._within(p) == part)
+
+    def _within(self, parameter: Drawn) -> str:
+        return parameter.name.removeprefix(f"{self.name}.")
 
     def count(self, weights: bool) -> int:
         """Return how many numbers its weights have, or its biases."""

@@ -230,7 +230,8 @@ def _through(stages: list[list[int]], logarithms: FloatArray) -> FloatArray:
     ends = [(stage[0], stage[-1]) for stage in stages]
     dead = np.isneginf(logarithms[:, [ends[0][0], ends[-1][1]]]).any(axis=1)
     with np.errstate(invalid="ignore"):
-        factors = sum(logarithms[:, last] - logarithms[:, first] for first, last in ends)
+        steps = [(first, last) for first, last in ends if first != last] or ends
+        factors = sum(logarithms[:, last] - logarithms[:, first] for first, last in steps)
         return np.where(dead, -np.inf, factors)
 
 

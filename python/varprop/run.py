@@ -310,7 +310,7 @@ class Run:
         if "weight" not in parameters:  # of a module that was profiled
             drawn = ", ".join(parameters) or "none"
             raise ValueError(f"layer {step.name!r} has no drawn parameter 'weight': it has {drawn}")
-        return self._draw(f"{step.name}.weight", *parameters["weight"], trial)
+        return self._draw(step.qualified("weight"), *parameters["weight"], trial)
 
     def bias(self, layer: str | int, trial: int | None = None) -> NDArray[Any] | None:
         """Return the biases of a layer, shape (fan_out,), exactly as used; None where they are.
@@ -324,7 +324,7 @@ class Run:
         parameters = step.layer.parameters(step.input_shape)
         if "bias" not in parameters:
             return None
-        return self._draw(f"{step.name}.bias", *parameters["bias"], trial)
+        return self._draw(step.qualified("bias"), *parameters["bias"], trial)
 
     def _step(self, layer: str | int, what: str, names: tuple[str, ...]) -> Step:
         step = self.network.steps[self.network.index(layer)]

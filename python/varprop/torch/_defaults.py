@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
@@ -26,12 +25,15 @@ Default = Callable[[nn.Module, str], Law]  # of the owner, and of its name for t
 def _of_linear(owner: nn.Module, attribute: str) -> Law:
     if attribute == "weight":
         return _LINEAR
-    _, *inputs = _weight(owner).shape  # fan_in; of transposed convolutions too, as torch has it
-    return _within(1.0 / math.sqrt(math.prod(inputs)))
+    if not isinstance(owner, _ConvNd):
+        return _within(1.0 / math.sqrt(int(str(owner.in_features))))
+    # What torch takes for fan_in. The weight is not asked: parametrized, it is computed.
+    inputs = owner.out_channels if owner.transposed else owner.in_channels
+    return _within(1.0 / math.sqrt(inputs // owner.groups * math.prod(owner.kernel_size)))
 
 
 def _of_bilinear(owner: nn.Module, _attribute: str) -> Law:
-    return _within(1.0 / math.sqrt(_weight(owner).shape[1]))
+    return _within(1.0 / math.sqrt(int(str(owner.in1_features))))
 
 
 def _of_recurrent(owner: nn.Module, _attribute: str) -> Law:
@@ -54,12 +56,6 @@ def _of_attention(_owner: nn.Module, attribute: str) -> Law:
     if attribute in ("bias_k", "bias_v"):
         return _XAVIER_NORMAL
     return _ZEROS if attribute == "in_proj_bias" else _XAVIER_UNIFORM
-
-
-def _weight(owner: nn.Module) -> torch.Tensor:
-    weight = owner.weight
-    assert isinstance(weight, torch.Tensor)
-    return weight
 
 
 def _within(bound: float) -> Law:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,89 +11,128 @@ import torch
 from torch import nn
 
 from varprop.torch._names import Parameter
+from varprop.torch._taps import unchanged
 
 
 @contextmanager
 def lent(model: nn.Module, found: list[Parameter], redrawn: set[str]) -> Iterator[Lent]:
-    """Lend a model: its parameters may be written, its buffers and modes change, until the end.
+    """Lend a model: its parameters may be written, its state may change, until the end.
 
-    The parameters `redrawn` have memory of their own meanwhile, so that the model's own is never
-    touched; all others, and the buffers, are copied first. Gradients are put aside.
+    Parameters and buffers have memory of their own meanwhile, so that the model's own is never
+    touched; of those `redrawn` with any values, of all others with copies. Gradients are put aside.
     """
-    kept = [(p.tensor, p.tensor.data, p.tensor.requires_grad, p.tensor.grad) for p in found]
-    buffers = [(m, dict(m._buffers)) for m in model.modules()]
-    memory = {id(b): (b, b.data) for _, own in buffers for b in own.values() if b is not None}
-    modes = [(m, m.training) for m in model.modules()]
+    loan = Lent(model, found, redrawn)
     with ExitStack() as stack:
-        stack.callback(_give_back, kept, buffers, memory, modes)
+        for tensor in loan.tensors:  # autograd's count of changes in place, which are ours
+            stack.enter_context(unchanged(tensor))
+        stack.push(loan.give_back)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.random.fork_rng(_cuda_devices(p.tensor for p in found)))
         stack.enter_context(_hooks_everywhere())
-        for parameter in found:
-            tensor = parameter.tensor
-            fresh = torch.empty_like if parameter.name in redrawn else torch.clone
-            tensor.data = fresh(tensor.data)
-            tensor.requires_grad_(True)
-            tensor.grad = None
-        yield Lent([p.tensor for p in found], buffers, memory)
+        loan.start()
+        yield loan
 
 
 class Lent:
-    """What has to begin anew in each trial."""
+    """A model as it was, and what has to begin anew in each trial."""
 
-    def __init__(
-        self,
-        tensors: list[nn.Parameter],
-        buffers: list[tuple[nn.Module, dict[str, torch.Tensor | None]]],
-        memory: dict[int, tuple[torch.Tensor, torch.Tensor]],
-    ) -> None:
-        self._tensors, self._buffers, self._memory = tensors, buffers, memory
+    def __init__(self, model: nn.Module, found: list[Parameter], redrawn: set[str]) -> None:
+        self._parameters = [(p.tensor, _Kept(p.tensor)) for p in found]
+        self._modules = [_State(module) for module in model.modules()]
+        self._memory: dict[torch.Tensor, torch.Tensor] = {
+            p.tensor: p.tensor.data for p in found if p.name not in redrawn
+        }
+        self._redrawn = [p.tensor for p in found if p.name in redrawn]
+        for state in self._modules:
+            self._memory |= {b: b.data for b in state.buffers.values() if b is not None}
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """All parameters and buffers."""
+        every = dict.fromkeys([*self._redrawn, *self._memory])
+        return [tensor for tensor in every if not tensor.is_inference()]
+
+    def start(self) -> None:
+        """Give the parameters that are redrawn memory of their own."""
+        for tensor in self._redrawn:
+            tensor.data = torch.empty_like(tensor.data)
 
     def begin(self, random: int) -> None:
-        """Put the buffers back, drop gradients, and seed torch's own generators."""
-        for tensor in self._tensors:
+        """Put the state back, drop gradients, and seed torch's own generators."""
+        for state in self._modules:
+            state.put_back()
+        for kept, data in self._memory.items():
+            kept.data = data.clone()
+        for tensor, _ in self._parameters:
             tensor.grad = None
-        for module, own in self._buffers:
-            module._buffers.clear()
-            module._buffers.update(own)
-        for buffer, data in self._memory.values():
-            buffer.data = data.clone()
+            tensor.requires_grad_(True)
         torch.manual_seed(random)
 
+    def give_back(self, *_: object) -> None:
+        """Put all back."""
+        try:
+            self._put_back()
+        except KeyboardInterrupt:
+            self._put_back()
+            raise
 
-def _give_back(
-    kept: list[tuple[nn.Parameter, torch.Tensor, bool, torch.Tensor | None]],
-    buffers: list[tuple[nn.Module, dict[str, torch.Tensor | None]]],
-    memory: dict[int, tuple[torch.Tensor, torch.Tensor]],
-    modes: list[tuple[nn.Module, bool]],
-) -> None:
-    for tensor, data, requires_grad, grad in kept:
-        tensor.data = data
-        tensor.requires_grad_(requires_grad)
-        tensor.grad = grad
-    for module, own in buffers:
-        module._buffers.clear()
-        module._buffers.update(own)
-    for buffer, data in memory.values():
-        buffer.data = data
-    for module, training in modes:
-        module.training = training
+    def _put_back(self) -> None:
+        for state in self._modules:
+            state.put_back()
+        for buffer, data in self._memory.items():
+            buffer.data = data
+        for tensor, kept in self._parameters:
+            kept.put_back(tensor)
+
+
+class _Kept:
+    """What a parameter is besides its name."""
+
+    def __init__(self, tensor: nn.Parameter) -> None:
+        self._data, self._grad = tensor.data, tensor.grad
+        self._requires_grad, self._hooks = tensor.requires_grad, tensor._backward_hooks
+
+    def put_back(self, tensor: nn.Parameter) -> None:
+        tensor.data = self._data
+        tensor.requires_grad_(self._requires_grad)
+        tensor.grad, tensor._backward_hooks = self._grad, self._hooks
+
+
+class _State:
+    """What a module holds: its parameters and buffers by name, its mode, attributes of its own."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module, self._training = module, module.training
+        self._attributes = dict(vars(module))
+        self._parameters, self.buffers = dict(module._parameters), dict(module._buffers)
+
+    def put_back(self) -> None:
+        own = vars(self._module)
+        own.update(self._attributes)
+        for name in own.keys() - self._attributes.keys():
+            del own[name]
+        _refill(self._module._parameters, self._parameters)
+        _refill(self._module._buffers, self.buffers)
+        self._module.training = self._training
+
+
+def _refill(held: dict[str, Any], before: dict[str, Any]) -> None:
+    held.clear()
+    held.update(before)
 
 
 @contextmanager
 def _hooks_everywhere() -> Iterator[None]:
-    """Switch off the fast paths of attention, which call no modules."""
+    """Switch off what calls no hooks: the fast paths of attention, and compiled code."""
     mha: Any = getattr(torch.backends, "mha", None)
-    if mha is None:
+    with ExitStack() as stack:
+        if mha is not None:
+            stack.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
+            mha.set_fastpath_enabled(False)
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
-        return
-    before = mha.get_fastpath_enabled()
-    mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        mha.set_fastpath_enabled(before)
 
 
 def _cuda_devices(tensors: Iterable[torch.Tensor]) -> list[int]:

@@ -35,7 +35,10 @@ class Objective:
             raise TypeError(f"loss must be a name or a function, got {type(loss).__name__}")
         if self.loss == "gaussian" and targets is not None:
             raise ValueError("targets must be None for loss 'gaussian', which compares with none")
-        self.targets = torch.as_tensor(targets) if isinstance(targets, np.ndarray) else targets
+        named = isinstance(self.loss, str) and targets is not None
+        if isinstance(targets, np.ndarray) or (named and not isinstance(targets, torch.Tensor)):
+            targets = torch.as_tensor(np.array(targets))
+        self.targets = targets
         self._seed = seed
 
     @property
@@ -49,11 +52,9 @@ class Objective:
         """Return given targets as a run keeps them, None where they are no numbers."""
         if not isinstance(self.targets, torch.Tensor):
             return None
-        return (
-            self.targets.detach().cpu().double().numpy()
-            if (self.targets.is_floating_point())
-            else self.targets.detach().cpu().long().numpy()
-        )
+        given = self.targets.detach().cpu()
+        kept = given.double() if given.is_floating_point() else given.long()
+        return np.array(kept.numpy())
 
     def backward(self, output: Any, trial: int) -> None:
         """Send gradients back from a model's output.
@@ -61,34 +62,63 @@ class Objective:
         Raises
         ------
         ValueError
-            The output holds no tensor, or nothing that gradients could go back through.
+            The output holds no tensor, nothing that gradients could go back through, or is of a
+            shape that the targets are not.
         """
-        tensor = first_tensor(output)
-        if tensor is None:
-            raise ValueError(f"model must return a tensor, got {type(output).__name__}")
         if not isinstance(self.loss, str):
             value = self.loss(output) if self.targets is None else self.loss(output, self.targets)
             if not isinstance(value, torch.Tensor) or value.numel() != 1:
                 raise ValueError(f"loss must return one number, a tensor, got {value!r:.80}")
+            _check_way_back(value, "loss")
             value.backward()  # type: ignore[no-untyped-call]
-        elif self.loss == "gaussian":
+            return
+        tensor = first_tensor(output)
+        if tensor is None:
+            raise ValueError(f"model must return a tensor, got {type(output).__name__}")
+        _check_way_back(tensor, "model")
+        if self.loss == "gaussian":
             tensor.backward(self._drawn("normal", tensor, trial))  # type: ignore[no-untyped-call]
         else:
             self._named(self.loss, tensor, trial).backward()  # type: ignore[no-untyped-call]
 
     def _named(self, loss: str, output: torch.Tensor, trial: int) -> torch.Tensor:
-        targets = self.targets
         if loss == "softmax_cross_entropy":
+            targets = self._classes(output, trial)
             output = output.reshape(-1, output.shape[-1])
-            if targets is None:
-                targets = self._labels(output, trial)
-            else:
-                targets = targets.reshape(-1) if not targets.is_floating_point() else targets
-        elif targets is None:
+        elif self.targets is None:
             law = "normal" if loss == "mse" else "uniform(-1, 1)"
             targets = self._drawn(law, output, trial)
             targets = targets if loss == "mse" else (targets > 0).to(output.dtype)
+        else:
+            targets = self._given([tuple(output.shape)]).to(output.dtype)
         return _LOSSES[loss](output, targets.to(output.device))
+
+    def _classes(self, output: torch.Tensor, trial: int) -> torch.Tensor:
+        """Return labels, or probabilities, of all positions of an output in one row."""
+        shape = tuple(output.shape)
+        if len(shape) < 2 or shape[-1] < 2:
+            raise ValueError(
+                f"loss {self.name!r} needs outputs of at least 2 classes, on the last axis, got "
+                f"shape {shape}"
+            )
+        if self.targets is None:
+            return self._labels(output.reshape(-1, shape[-1]), trial)
+        given = self._given([shape[:-1], shape])
+        if given.dim() == len(shape):
+            return given.reshape(-1, shape[-1]).to(output.dtype)
+        if given.is_floating_point():
+            raise TypeError(f"targets of shape {shape[:-1]} must be integers, got {given.dtype}")
+        return given.reshape(-1).long()
+
+    def _given(self, shapes: list[tuple[int, ...]]) -> torch.Tensor:
+        """Return the given targets, or the error of a shape that does not fit."""
+        given: torch.Tensor = self.targets
+        if tuple(given.shape) not in shapes:
+            wanted = " or ".join(map(str, shapes))
+            raise ValueError(
+                f"targets must have shape {wanted} for loss {self.name!r}, got {tuple(given.shape)}"
+            )
+        return given
 
     def _labels(self, output: torch.Tensor, trial: int) -> torch.Tensor:
         rows, classes = output.shape
@@ -108,3 +138,8 @@ class Objective:
         dtype = "float64" if like.dtype == torch.float64 else "float32"
         name = _loss.TENSORS[self.name]
         return weights(shape, law, seed=self._seed, name=name, trial=trial, dtype=dtype)
+
+
+def _check_way_back(tensor: torch.Tensor, what: str) -> None:
+    if not tensor.requires_grad:
+        raise ValueError(f"{what} must return a tensor that gradients go back from: it has no past")

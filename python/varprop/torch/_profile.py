@@ -104,14 +104,16 @@ def profile(
     ('stable', 'layers.2')
     """
     found = parameters(model)
+    _check_kind(model, found)
+    model = getattr(model, "_orig_mod", model)  # of torch.compile, which calls no hooks
     laws = assign(model, init, "init")
     trials = _spec.integer("trials", trials, least=1)
     first_trial = _spec.integer("first_trial", first_trial)
     seed, count = _spec.integer("seed", seed), thread_count(threads)
     collected = _collected(statistics)
     objective = Objective(loss, targets, seed)
-    arguments = _Arguments(inputs)
     _check(found, laws)
+    arguments = _Arguments(inputs, found[0].tensor)
     observations = []
     with (
         lent(model, found, set(laws)) as loan,
@@ -160,14 +162,14 @@ class _Arguments:
         Where the gradient by the inputs comes to be; None where the first is not of real numbers.
     """
 
-    def __init__(self, inputs: Any) -> None:
+    def __init__(self, inputs: Any, like: torch.Tensor) -> None:
         self._args: tuple[Any, ...] = ()
         self._kwargs: dict[str, Any] = {}
         if isinstance(inputs, Mapping):
-            self._kwargs = {str(name): _tensor(value) for name, value in inputs.items()}
+            self._kwargs = {str(name): _tensor(value, like) for name, value in inputs.items()}
         else:
             several = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
-            self._args = tuple(_tensor(value) for value in several)
+            self._args = tuple(_tensor(value, like) for value in several)
         tensors = [v for v in (*self._args, *self._kwargs.values()) if isinstance(v, torch.Tensor)]
         if not tensors:
             raise TypeError(f"inputs must hold a tensor or an array, got {inputs!r:.80}")
@@ -182,17 +184,21 @@ class _Arguments:
 
     def fresh(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return arguments of their own, which a model may change in place."""
-        if self.first.is_floating_point():
-            self.leaf = self.first.detach().requires_grad_()
         return (
             tuple(self._copy(value) for value in self._args),
             {name: self._copy(value) for name, value in self._kwargs.items()},
         )
 
     def _copy(self, value: Any) -> Any:
-        if value is self.first and self.leaf is not None:
-            return self.leaf.clone()
-        return value.detach().clone() if isinstance(value, torch.Tensor) else value
+        if not isinstance(value, torch.Tensor):
+            return value
+        copied = value.detach().clone()
+        if not value.is_floating_point():
+            return copied
+        copied.requires_grad_()
+        if value is self.first:
+            self.leaf = copied
+        return copied.clone()  # no leaf, so that it may be changed in place
 
     def kept(self) -> int | NDArray[Any]:
         """Return the inputs as a run keeps them: of several tensors, how many examples."""
@@ -202,8 +208,12 @@ class _Arguments:
         return np.array(array, order="C")  # whatever becomes of the tensor
 
 
-def _tensor(value: Any) -> Any:
-    return torch.as_tensor(value) if isinstance(value, np.ndarray) else value
+def _tensor(value: Any, like: torch.Tensor) -> Any:
+    """Return an array as a tensor, where a parameter is and of its dtype if it has one."""
+    if not isinstance(value, np.ndarray):
+        return value
+    dtype = like.dtype if value.dtype.kind == "f" else None
+    return torch.as_tensor(np.array(value), dtype=dtype, device=like.device)
 
 
 def _collected(statistics: str | Iterable[str]) -> tuple[str, ...]:
@@ -215,12 +225,25 @@ def _collected(statistics: str | Iterable[str]) -> tuple[str, ...]:
     return collected
 
 
-def _check(found: list[Parameter], laws: dict[str, Law]) -> None:
-    """Raise the error of a parameter that cannot be drawn, before the model is touched."""
+def _check_kind(model: nn.Module, found: list[Parameter]) -> None:
+    """Raise the error of a model that has no parameters yet, or that hooks cannot watch."""
     if not found:
         raise ValueError("model must have parameters, got none")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise TypeError("model must be as it was before torch.jit, whose modules have no hooks")
+    for parameter in found:
+        if isinstance(parameter.tensor, nn.parameter.UninitializedParameter):
+            raise ValueError(
+                f"parameter {parameter.name!r} has no shape yet: call the lazy module once"
+            )
+
+
+def _check(found: list[Parameter], laws: dict[str, Law]) -> None:
+    """Raise the error of a parameter that cannot be drawn, before the model is touched."""
     for parameter in found:
         name, tensor = parameter.name, parameter.tensor
+        if tensor.is_inference():
+            raise ValueError(f"parameter {name!r} must not be made in torch.inference_mode()")
         if _shards.is_meta(tensor):
             raise ValueError(f"parameter {name!r} has no values: init_ gives it some")
         _shards.held(tensor, name)
@@ -263,7 +286,7 @@ def _network(steps: list[Told], laws: dict[str, Law], inputs: torch.Tensor) -> N
             stretch=step.stretch,
             drawn=tuple(
                 Drawn(
-                    own.name,
+                    own.parameter.name,
                     laws.get(own.parameter.name),
                     _door.our_shape(tuple(own.parameter.tensor.shape)),
                 )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import nn
 
 from varprop.torch._names import Parameter
-from varprop.torch._watch import Call
+from varprop.torch._watch import Call, within
 
 
 class Owned(NamedTuple):
@@ -48,52 +47,73 @@ class Told(NamedTuple):
 
 
 def told(calls: list[Call], found: list[Parameter]) -> list[Told]:
-    """Return the steps of a pass, in the order in which they return."""
+    """Return the steps of a pass, in the order in which they return.
+
+    Raises
+    ------
+    ValueError
+        No module gave a tensor.
+    """
+    telling = {type(call.module) for call in within(calls) if call.has_output and not call.chains}
+    blocks = _blocks(calls, telling)
+    told_of = telling | blocks
+    steps = [c for c in within(calls) if c.has_output and type(c.module) in told_of]
+    if not steps:
+        raise ValueError("model must return tensors of real numbers, or call modules that do")
     root = calls[0]
-    steps = list(_recorded(calls))
     if len(steps) > 1 and steps[-1] is root and root.left is steps[-2].left:
         steps.pop()  # it hands on what one inside gave
-    stretches = _stretches(root, steps)
+    stretches = _stretches(root, steps, blocks)
     owned = _owned(steps, found)
     return [Told(call, stretches.get(id(call)), owned.get(i, [])) for i, call in enumerate(steps)]
 
 
-def _recorded(calls: list[Call]) -> Iterator[Call]:
-    for call in calls:
-        yield from _recorded(call.inside)
-        if call.has_output and not call.chains:
-            yield call
+def _blocks(calls: list[Call], telling: set[type[nn.Module]]) -> set[type[nn.Module]]:
+    """Return the classes of blocks, which are the trunk.
+
+    They have others inside, and the model has several of the class. Where there are any, only those
+    count that take what one of their class just gave: of two towers, the blocks inside. So do those
+    with something to tell of themselves: of stages that chain residual blocks, these.
+    """
+    candidates = [
+        call
+        for call in within(calls)
+        if call is not calls[0]
+        and call.has_output
+        and any(c.has_output for c in call.inside)
+        and (type(call.module) in telling or _is_block(call))
+    ]
+    counts = Counter(type(call.module) for call in candidates)
+    several = {kind for kind, count in counts.items() if count > 1}
+    chained = {type(call.module) for call in candidates if call.follows}
+    return (chained & telling) or chained or (several & telling) or several
 
 
-def _stretches(root: Call, steps: list[Call]) -> dict[int, str]:
+def _is_block(call: Call) -> bool:
+    """Return whether a module that only chains others is more than a container, or a wrapper."""
+    return len(call.inside) > 1 and not isinstance(call.module, nn.Sequential)
+
+
+def _stretches(root: Call, steps: list[Call], blocks: set[type[nn.Module]]) -> dict[int, str]:
     """Return the stretch of each step of the trunk.
 
-    A block is a module with others inside whose class the model has several times, and which is not
-    itself inside of one. Blocks are the trunk where there are any, a stretch for each class; else
-    it is all modules that have none inside.
+    The outermost blocks are the trunk, a stretch for each class; without any, all modules that have
+    none inside.
     """
     recorded = {id(call) for call in steps} - {id(root)}
-
-    def is_container(call: Call) -> bool:
-        return any(_recorded(call.inside))
-
-    classes = Counter(
-        type(call.module) for call in steps if call is not root and is_container(call)
-    )
-    blocks: dict[int, str] = {}
+    around = {id(call) for call in steps if any(id(c) in recorded for c in within(call.inside))}
+    stretches: dict[int, str] = {}
 
     def look(calls: list[Call]) -> None:
         for call in calls:
             kind = type(call.module)
-            if id(call) in recorded and is_container(call) and classes[kind] > 1:
-                blocks[id(call)] = kind.__name__
+            if id(call) in recorded & around and kind in blocks:
+                stretches[id(call)] = kind.__name__
             else:
                 look(call.inside)
 
     look([root])
-    if len(blocks) > 1:
-        return blocks
-    return {id(call): "" for call in steps if not is_container(call)}
+    return stretches or {id(call): "" for call in steps if id(call) not in around}
 
 
 def _owned(steps: list[Call], found: list[Parameter]) -> dict[int, list[Owned]]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from varprop._moments import Moments
 from varprop.torch import _door
 from varprop.torch._defaults import is_norm
 from varprop.torch._names import modules
+from varprop.torch._taps import tap, tapped
 
 
 class Seen:
@@ -53,6 +56,8 @@ class Call:
     inside: list[Call] = field(default_factory=list)
     chains: bool = False
     """Whether it only hands on what its calls inside give: it has nothing of its own to tell."""
+    follows: bool = False
+    """Whether it takes what a call of its own class just before it gave."""
     has_output: bool = False
     """Whether what left it is a tensor."""
 
@@ -62,14 +67,33 @@ class _Value:
     """A tensor as it was at a time, before whatever changes it in place."""
 
     tensor: torch.Tensor
-    version: int
+    version: int | None
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> _Value:
-        return cls(tensor, tensor._version)
+        return cls(tensor, None if tensor.is_inference() else tensor._version)
 
     def is_still(self, other: _Value) -> bool:
-        return self.tensor is other.tensor and self.version == other.version
+        same = self.tensor is other.tensor and self.version == other.version
+        return same and self.version is not None
+
+
+@dataclass
+class _Look:
+    """The last tensor whose numbers were taken, for another module that has the same."""
+
+    value: _Value
+    seen: Seen
+    returned: Seen | None = None
+
+
+@dataclass
+class _End:
+    """What a call that has come back took and gave."""
+
+    module: nn.Module
+    entered: _Value | None
+    left: _Value | None
 
 
 @dataclass
@@ -77,9 +101,8 @@ class _Frame:
     """A call that has not come back yet."""
 
     call: Call
-    entered: _Value | None
-    handle: Any = None  # of the hook for the gradient by what entered
-    ends: list[tuple[_Value | None, _Value | None]] = field(default_factory=list)
+    entered: _Value | None  # the first tensor, if it is of real numbers
+    ends: list[_End] = field(default_factory=list)
 
 
 class Watch:
@@ -96,11 +119,15 @@ class Watch:
         self._model = model
         self._names: dict[nn.Module, str] = {}
         for name, lineage in modules(model):
+            if any(isinstance(module, ParametrizationList) for module in lineage):
+                continue  # they make parameters, not signals
             self._names.setdefault(lineage[-1], name or type(model).__name__)
         self._counts: dict[nn.Module, int] = {}
         self._frames: list[_Frame] = []
-        self._latest: tuple[_Value, Seen] | None = None
+        self._latest: _Look | None = None
+        self._latest_back: tuple[_Value, Seen] | None = None
         self._handles: list[Any] = []
+        self._taps: list[Any] = []
         self._watching = False
 
     def __enter__(self) -> Watch:
@@ -113,12 +140,14 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._watching = False
+        self._forget()
         for handle in self._handles:
             handle.remove()
 
     def forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the model, and remember its calls; hooks of what runs later see nothing."""
-        self.calls, self._frames, self._counts, self._latest = [], [], {}, None
+        self._forget()
+        self.calls, self._frames, self._counts = [], [], {}
         self._watching = True
         try:
             return self._model(*args, **kwargs)
@@ -126,26 +155,39 @@ class Watch:
             self._watching = False
             self._frames, self._latest = [], None
 
+    def _forget(self) -> None:
+        """Let go of the tensors of the last pass."""
+        self._latest = self._latest_back = None
+        for handle in self._taps:
+            handle.remove()
+        self._taps.clear()
+
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._watching:
             return None
         count = self._counts[module] = self._counts.get(module, 0) + 1
         name = self._names[module]
         call = Call(name if count == 1 else f"{name}:{count}", module)
-        tensor = first_tensor((args, kwargs))
-        frame = _Frame(call, None if tensor is None else _Value.of(tensor))
-        self._frames.append(frame)
-        if tensor is None or not _may_be_pointwise(module) or first_tensor(args) is not tensor:
+        every = list(tensors((args, kwargs)))
+        entering = [tensor for tensor in every if _is_signal(tensor)]
+        tensor = entering[0] if entering else None
+        main = None if tensor is None or every[0] is not tensor else _Value.of(tensor)
+        self._frames.append(_Frame(call, main))
+        alone = len(entering) == 1 and any(item is tensor for item in args)
+        if tensor is None or not alone or not _may_be_pointwise(module):
             return None
         call.pointwise, call.shape = True, tuple(tensor.shape)
         call.entered = self._seen(tensor)
-        if not tensor.requires_grad:
+        if not (tensor.requires_grad and torch.is_grad_enabled()):
+            return None
+        if getattr(module, "inplace", False):
+            call.returned = self._returned(tensor)
             return None
         # Another name for what enters, so that the gradient is that through this module alone.
-        alias = tensor.view_as(tensor)
         call.returned = Seen()
-        frame.handle = alias.register_hook(call.returned.add)  # type: ignore[no-untyped-call]
-        return _replaced(args, tensor, alias), kwargs
+        alias = tapped(tensor, partial(self._came_back, call.returned))
+        self._latest = _Look(_Value.of(alias), call.entered)
+        return tuple(alias if item is tensor else item for item in args), kwargs
 
     def _after(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -161,43 +203,72 @@ class Watch:
         if tensor is not None:
             call.has_output, call.chains = True, _chains(frame, left)
             call.left = self._seen(tensor)
-            if call.pointwise and tuple(tensor.shape) != call.shape:  # a pool, a reshaping
-                call.pointwise, call.returned = False, None
-                if frame.handle is not None:
-                    frame.handle.remove()
-            call.shape = tuple(tensor.shape)
+            if tuple(tensor.shape) != call.shape:  # a pool, a reshaping
+                call.pointwise, call.shape = False, tuple(tensor.shape)
             if not call.pointwise:
-                call.entered = call.left
-                if tensor.requires_grad:
-                    call.returned = Seen()
-                    tensor.register_hook(call.returned.add)  # type: ignore[no-untyped-call]
+                call.entered, call.returned = call.left, self._returned(tensor)
         above = self._frames[-1] if self._frames else None
         if tensor is not None or call.inside:
             (self.calls if above is None else above.call.inside).append(call)
         if above is not None:
-            above.ends.append((frame.entered, left))
+            end = _End(module, frame.entered, left)
+            call.follows = bool(above.ends) and _follows(above.ends[-1], end)
+            above.ends.append(end)
 
     def _seen(self, tensor: torch.Tensor) -> Seen:
         """Return the numbers of a tensor, of one that has just been looked at those of then."""
         value = _Value.of(tensor)
-        if self._latest is not None and self._latest[0].is_still(value):
-            return self._latest[1]
-        seen = Seen()
-        seen.add(tensor)
-        self._latest = value, seen
-        return seen
+        if self._latest is None or not self._latest.value.is_still(value):
+            self._latest = _Look(value, Seen())
+            self._latest.seen.add(tensor)
+        return self._latest.seen
+
+    def _returned(self, tensor: torch.Tensor) -> Seen | None:
+        """Return what will have the gradient by a tensor that has just been looked at."""
+        look = self._latest
+        if look is None or not tensor.requires_grad:
+            return None
+        if look.returned is None:
+            look.returned = Seen()
+            handle = tap(tensor, partial(self._came_back, look.returned))
+            if handle is not None:
+                self._taps.append(handle)
+        return look.returned
+
+    def _came_back(self, seen: Seen, gradient: torch.Tensor) -> None:
+        if self._watching:  # within the pass: a model that differentiates
+            return
+        value = _Value.of(gradient)
+        if self._latest_back is None or not self._latest_back[0].is_still(value):
+            fresh = Seen()
+            fresh.add(gradient)
+            self._latest_back = value, fresh
+        seen.moments = self._latest_back[1].moments
+
+
+def tensors(value: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors within tuples, lists, mappings and dataclasses."""
+    if isinstance(value, torch.Tensor):
+        yield value
+        return
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, one.name) for one in fields(value)]
+    elif not isinstance(value, (tuple, list)):
+        return
+    for item in value:
+        yield from tensors(item)
 
 
 def first_tensor(value: Any) -> torch.Tensor | None:
-    """Return the first tensor of real numbers within tuples, lists and mappings."""
-    if isinstance(value, torch.Tensor):
-        return value if value.dtype in _door.DTYPES else None
-    if isinstance(value, Mapping):
-        value = value.values()
-    elif not isinstance(value, (tuple, list)):
-        return None
-    found = (first_tensor(item) for item in value)
-    return next((tensor for tensor in found if tensor is not None), None)
+    """Return the first tensor of real numbers within a value."""
+    return next(filter(_is_signal, tensors(value)), None)
+
+
+def _is_signal(tensor: torch.Tensor) -> bool:
+    plain = tensor.layout == torch.strided and not tensor.is_nested
+    return plain and tensor.dtype in _door.DTYPES and tensor.numel() > 0
 
 
 def within(calls: list[Call]) -> Iterator[Call]:
@@ -209,21 +280,25 @@ def within(calls: list[Call]) -> Iterator[Call]:
 
 def _may_be_pointwise(module: nn.Module) -> bool:
     """Return whether a module may treat numbers in place: nothing inside it, nothing to learn."""
-    if isinstance(module, nn.PReLU) or is_norm(module):
-        return True
-    return not module._modules and not module._parameters
+    if module._modules:
+        return False
+    return isinstance(module, nn.PReLU) or is_norm(module) or not module._parameters
 
 
 def _chains(frame: _Frame, left: _Value | None) -> bool:
     """Return whether each call inside starts with what the one before it gave, and so on."""
     before = frame.entered
-    for entered, given in frame.ends:
-        if before is None or entered is None or given is None or not before.is_still(entered):
+    if isinstance(frame.call.module, nn.Sequential) and not frame.call.module._modules:
+        return True  # an empty one, as of a residual block without a projection
+    for end in frame.ends:
+        if before is None or end.entered is None or not before.is_still(end.entered):
             return False
-        before = given
+        before = end.left
     return bool(frame.ends) and left is not None and before is not None and before.is_still(left)
 
 
-def _replaced(args: tuple[Any, ...], old: torch.Tensor, new: torch.Tensor) -> tuple[Any, ...]:
-    """Return arguments with another tensor in the place of one among them."""
-    return tuple(new if item is old else item for item in args)
+def _follows(before: _End, after: _End) -> bool:
+    """Return whether a call takes what one of the same class gave."""
+    if before.left is None or after.entered is None:
+        return False
+    return type(before.module) is type(after.module) and before.left.is_still(after.entered)
