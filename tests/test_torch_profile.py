@@ -547,7 +547,7 @@ def test_models_of_every_kind(case, tmp_path):
     assert np.isfinite(run.gradients.per_trial.var).all() or case == "reentrant checkpoints"
     assert ("input_gradients" in run.observed) == (inputs is not TOKENS)
     assert run.verdict.forward == ("exploding" if case == "tied embedding" else "stable")
-    assert all(name in str(run) for name in run.layer_names[:5])
+    assert all(name in run.table(every=1) for name in run.layer_names[:5])
     run.save(tmp_path / "run.npz")
     loaded = vp.load(tmp_path / "run.npz")
     assert loaded.network == run.network
@@ -702,7 +702,7 @@ def test_what_a_run_offers():
     frame = run.to_dataframe()
     assert set(run.layer_names) <= set(frame["layer"])
     assert len(run.table(every=1).splitlines()) >= len(run.layer_names)
-    assert "layers.1.self_attn" in run._repr_html_()
+    assert "layers.1<" in run._repr_html_()
     for kind in ("variance", "weight_gradients"):
         run.plot(kind=kind).clear()
     with pytest.raises(ValueError, match="in_proj_weight"):
