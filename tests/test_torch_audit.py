@@ -547,7 +547,7 @@ def test_no_parameters():
 def test_kolmogorov_smirnov_against_scipy():
     stats = pytest.importorskip("scipy.stats")
     from varprop._draw import Draw
-    from varprop.torch import _goodness
+    from varprop.torch._audit import goodness
 
     rng = np.random.default_rng(0)
     laws = [
@@ -556,21 +556,21 @@ def test_kolmogorov_smirnov_against_scipy():
         (Draw("truncated_normal", 1.0, 0.5, -1.0, 2.5), stats.truncnorm(-1, 2.5, 1, 0.5)),
     ]
     for draw, law in laws:
-        assert _goodness.moments(draw) == pytest.approx((law.mean(), law.std()), rel=1e-12)
+        assert goodness.moments(draw) == pytest.approx((law.mean(), law.std()), rel=1e-12)
         for count in (1, 2, 7, 100, 5000):
             sample = np.sort(law.rvs(count, random_state=rng))
             expected = stats.kstest(sample, law.cdf).statistic
-            assert _goodness.distance(draw, sample) == pytest.approx(expected, abs=1e-12)
+            assert goodness.distance(draw, sample) == pytest.approx(expected, abs=1e-12)
     for count in (1, 2, 7, 100, 1000, 1001, 20_000, 131_072):
         for p in (1e-10, 1e-6, 1e-3, 0.1):
             far = stats.kstwo.isf(p, count)
-            assert _goodness.ks_pvalue(far, count) == pytest.approx(p, rel=0.1)
+            assert goodness.ks_pvalue(far, count) == pytest.approx(p, rel=0.1)
 
 
 def test_second_moment_against_chi_square():
     stats = pytest.importorskip("scipy.stats")
     from varprop._draw import Draw
-    from varprop.torch._goodness import second_moment_pvalue
+    from varprop.torch._audit.goodness import second_moment_pvalue
 
     for count, rel in ((1, 0.18), (5, 0.03), (100, 1e-3), (65_536, 1e-6)):
         for p in (1e-10, 1e-6, 1e-3, 0.1):
@@ -587,7 +587,7 @@ def test_second_moment_against_chi_square():
 def test_second_moment_of_bounded_laws(distribution, low, high, count):
     stats = pytest.importorskip("scipy.stats")
     from varprop._draw import Draw
-    from varprop.torch._goodness import moments, second_moment_pvalue
+    from varprop.torch._audit.goodness import moments, second_moment_pvalue
 
     std = 1.0 if distribution == "truncated_normal" else 0.0
     draw = Draw(distribution, 0.0, std, low, high)

@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 from signals_torch import ours, seen, theirs  # noqa: E402
 from torch import nn  # noqa: E402
 
-from varprop.torch import _activations, from_module, modules, to_module  # noqa: E402
+from varprop.torch import from_module, modules, to_module  # noqa: E402
+from varprop.torch._convert import activations  # noqa: E402
 
 FUNCTIONS = [*vp.activations.NAMES, "leaky_relu(0.3)", "elu(0.5)", "celu(2.0)"]
 SEED, TRIAL, BATCH = 5, 2, 6
@@ -26,7 +27,7 @@ SEED, TRIAL, BATCH = 5, 2, 6
 @pytest.mark.parametrize("text", FUNCTIONS)
 def test_activations_are_torchs_both_ways(text):
     phi = vp.activations.resolve(text)
-    module = _activations.to_module(phi)
+    module = activations.to_module(phi)
     x = torch.linspace(-9, 9, 1002, dtype=torch.float64, requires_grad=True)
     y = module(x)
     y.sum().backward()

@@ -10,11 +10,11 @@ from torch import nn
 
 from varprop import _spec
 from varprop._laws import Law
-from varprop.torch import _audit_table
-from varprop.torch._duplicates import HEAD, duplicates
+from varprop.torch._audit import table
+from varprop.torch._audit.duplicates import HEAD, duplicates
+from varprop.torch._audit.subject import Subject
 from varprop.torch._names import Parameter, parameters
 from varprop.torch._rules import Laws, assign
-from varprop.torch._subject import Subject
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -111,23 +111,23 @@ class Audit:
     def assert_ok(self) -> None:
         """Raise an AssertionError with the table, unless all is well."""
         if not self.ok:
-            raise AssertionError(f"{_audit_table.summary(self)}\n\n{self}")
+            raise AssertionError(f"{table.summary(self)}\n\n{self}")
 
     def to_dataframe(self) -> DataFrame:
         """Return one row for each parameter.
 
         Needs pandas: ``pip install "varprop[dataframe]"``.
         """
-        return _audit_table.dataframe(self)
+        return table.dataframe(self)
 
     def __str__(self) -> str:
-        return _audit_table.text(self)
+        return table.text(self)
 
     def __repr__(self) -> str:
-        return f"<Audit: {_audit_table.summary(self)}>"
+        return f"<Audit: {table.summary(self)}>"
 
     def _repr_html_(self) -> str:
-        return _audit_table.html(self)
+        return table.html(self)
 
 
 def audit(model: nn.Module, declared: Laws | None = None, *, level: float = 1e-5) -> Audit:

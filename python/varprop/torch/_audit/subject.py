@@ -14,13 +14,14 @@ from torch import nn
 from varprop._draw import Draw
 from varprop._laws import Law
 from varprop._laws_whole import DeltaOrthogonal, Orthogonal, Sparse
-from varprop.torch import _door, _shards, _whole
+from varprop.torch import _door, _shards
+from varprop.torch._audit import whole
+from varprop.torch._audit.duplicates import Candidate
+from varprop.torch._audit.fit import Finding, alike, fit, is_random, not_finite
+from varprop.torch._audit.goodness import moments
+from varprop.torch._audit.likely import likely
+from varprop.torch._audit.measure import Measured, flat, measure, real
 from varprop.torch._defaults import defaults
-from varprop.torch._duplicates import Candidate
-from varprop.torch._fit import Finding, alike, fit, is_random, not_finite
-from varprop.torch._goodness import moments
-from varprop.torch._likely import likely
-from varprop.torch._measure import Measured, flat, measure, real
 from varprop.torch._names import Parameter
 
 
@@ -83,7 +84,7 @@ class Subject:
         formed = (Orthogonal, DeltaOrthogonal, Sparse)
         pairs = list(zip(self.laws, self.draws, strict=True))
         return not pairs or any(
-            isinstance(_whole.factored(law)[0], formed) if draw is None else is_random(draw)
+            isinstance(whole.factored(law)[0], formed) if draw is None else is_random(draw)
             for law, draw in pairs
         )
 
@@ -91,8 +92,8 @@ class Subject:
         """Return the numbers, without the row of an embedding that pads where it is zero."""
         owner = self.parameter.places[0].owner
         row = owner.padding_idx if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)) else None
-        whole = self.local.shape == self.parameter.tensor.shape
-        if row is None or not whole or bool((self.local[row] != 0).any()):
+        unsharded = self.local.shape == self.parameter.tensor.shape
+        if row is None or not unsharded or bool((self.local[row] != 0).any()):
             return [self.local]
         return [part for part in (self.local[:row], self.local[row + 1 :]) if part.numel()]
 
@@ -139,11 +140,11 @@ class Subject:
             return fit(draw, numbers, level, due)
         array = real(_door.numbers(self.local.cpu()), self.dtype)
         ours = array.transpose(_door.our_order(array.ndim))
-        finding = Finding(_whole.check(law, ours, numbers.step))
+        finding = Finding(whole.check(law, ours, numbers.step))
         if _is_sparse(law) and not finding.problems:
             rest = measure([np.ascontiguousarray(ours[ours != 0])], ours.dtype.name)
             rest = replace(rest, step=numbers.step, least=numbers.least)
-            return fit(_whole.normal_part(law), rest, level, due)
+            return fit(whole.normal_part(law), rest, level, due)
         return finding
 
 
@@ -152,7 +153,7 @@ def _loader(tensor: torch.Tensor) -> Callable[[], NDArray[Any]]:
 
 
 def _is_sparse(law: Law) -> bool:
-    return isinstance(_whole.factored(law)[0], Sparse)
+    return isinstance(whole.factored(law)[0], Sparse)
 
 
 def _of_unknown(numbers: Measured) -> Finding:

@@ -13,7 +13,7 @@ from varprop import _spec
 from varprop._laws import Constant, Law
 from varprop._layer import Shape
 from varprop.torch import modules
-from varprop.torch._readers import READERS, Leaf, named
+from varprop.torch._convert.readers import READERS, Leaf, named
 
 
 def given(module: nn.Module, shape: int | Sequence[int] | None) -> Shape | None:

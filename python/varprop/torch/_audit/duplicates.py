@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from varprop.torch._measure import real, step
+from varprop.torch._audit.measure import real, step
 
 Array = NDArray[np.float64]
 

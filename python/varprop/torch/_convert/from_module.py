@@ -12,9 +12,10 @@ from varprop._laws_whole import Given
 from varprop._layer import Layer, Shape
 from varprop.layers import Residual, Sequential
 from varprop.network import Network
-from varprop.torch import _door, _shapes, modules
+from varprop.torch import _door, modules
+from varprop.torch._convert import shapes
+from varprop.torch._convert.readers import READERS, LawOf, kind_of, leaves, named
 from varprop.torch._names import parameters
-from varprop.torch._readers import READERS, LawOf, kind_of, leaves, named
 from varprop.torch._rules import Laws, assign
 
 __all__ = ["from_module"]
@@ -88,7 +89,7 @@ def from_module(
                 f"parameters {first!r} and {second!r} are one, of which a network would draw two: "
                 "values=True keeps what they are"
             )
-    shape = _shapes.given(module, input_shape) or _shapes.told(found)
+    shape = shapes.given(module, input_shape) or shapes.told(found)
     layers = _Reader(module, laws).network(shape)
     return Network(shape[0] if len(shape) == 1 else shape, layers)
 

@@ -32,7 +32,8 @@ from varprop.layers import (
     Sequential,
 )
 from varprop.network import Network
-from varprop.torch import _activations, modules
+from varprop.torch import modules
+from varprop.torch._convert import activations
 
 __all__ = ["to_module"]
 
@@ -129,7 +130,7 @@ class _Maker:
             made[name] = self._module(layer, f"{within}{name}")
             phi = layer.activation if isinstance(layer, (Dense, Conv2d)) else None
             if phi is not None and phi.name != "linear":
-                made[_free(f"{name}_{phi.name}", taken)] = _activations.to_module(phi)
+                made[_free(f"{name}_{phi.name}", taken)] = activations.to_module(phi)
         return made
 
     def _module(self, layer: Layer, name: str) -> nn.Module:
@@ -153,7 +154,7 @@ class _Maker:
             case Bias():
                 return self._filled(step, modules.Bias, size)
             case Activation():
-                return _activations.to_module(layer.function)
+                return activations.to_module(layer.function)
             case Scale():
                 return modules.Scale(layer.factor)
             case Dropout():

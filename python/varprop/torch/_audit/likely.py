@@ -8,8 +8,8 @@ from functools import lru_cache
 from varprop import initializers
 from varprop._draw import Draw
 from varprop._laws import STD_CUT_AT_2, Law, Shape
-from varprop.torch._fit import out_of_bounds, pvalues
-from varprop.torch._measure import Measured
+from varprop.torch._audit.fit import out_of_bounds, pvalues
+from varprop.torch._audit.measure import Measured
 
 _LEAST = 1e-3  # p-value of a law that numbers may be of
 _FEWEST = 200  # numbers that tell laws apart

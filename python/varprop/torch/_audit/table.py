@@ -17,7 +17,7 @@ from varprop._table import DOTS, WIDTH, Column, shown
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from varprop.torch._audit import Audit, Entry
+    from varprop.torch._audit.audit import Audit, Entry
 
 _LAW = 16  # characters of a law
 _SAID = 20  # failures that are said in words

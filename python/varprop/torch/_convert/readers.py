@@ -26,7 +26,8 @@ from varprop.layers import (
     RMSNorm,
     Scale,
 )
-from varprop.torch import _activations, modules
+from varprop.torch import modules
+from varprop.torch._convert import activations
 
 LawOf = Callable[[str], Law | None]  # of a parameter's name within its module
 Reader = Callable[[Any, Shape, LawOf], Layer]
@@ -144,10 +145,10 @@ if hasattr(nn, "RMSNorm"):  # since torch 2.4
 
 
 def _activation(kind: type[nn.Module]) -> Reader:
-    return lambda module, *_: Activation(_activations.of_module(module, kind))
+    return lambda module, *_: Activation(activations.of_module(module, kind))
 
 
-READERS.update({kind: _activation(kind) for kind in _activations.TYPES})
+READERS.update({kind: _activation(kind) for kind in activations.TYPES})
 
 CONTAINERS: tuple[type[nn.Module], ...] = (modules.Residual, nn.Sequential)
 

@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from varprop._draw import Draw
-from varprop.torch._goodness import (
+from varprop.torch._audit.goodness import (
     distance,
     ks_pvalue,
     moments,
@@ -17,7 +17,7 @@ from varprop.torch._goodness import (
     second_moment_pvalue,
     support,
 )
-from varprop.torch._measure import Measured
+from varprop.torch._audit.measure import Measured
 
 _MANY = 500  # numbers that show the mass at their ends
 _FINE = 2.0**-23  # relative step of float32

@@ -1,0 +1,1 @@
+"""PyTorch's modules as networks of varprop, and networks as modules."""
