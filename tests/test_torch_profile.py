@@ -7,6 +7,7 @@ full backward hooks, whose grad_input is the gradient through a module alone.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import warnings
 
 import numpy as np
@@ -439,6 +440,8 @@ class Model(nn.Module):
 
 TOKENS = torch.arange(24).reshape(4, 6) % 11
 X = drawn((4, 6, 16))
+BACKWARDS = X.double().numpy()[::-1]
+BACKWARDS.flags.writeable = False
 
 
 def tied() -> nn.Module:
@@ -481,7 +484,21 @@ def shared(m, *, a, b):
     return {"step": 1, "sum": m.layer(a) + m.layer(b)}
 
 
+@dataclasses.dataclass
+class Answer:
+    """What a model may return: the first tensor in it counts."""
+
+    label: str
+    logits: torch.Tensor
+
+
 MODELS = {
+    "a dataclass": (
+        lambda: Model(lambda m, x: Answer("a", m.layer(x)), layer=nn.Linear(16, 3)),
+        X,
+        ["layer"],
+    ),
+    "an array, read-only and backwards": (lambda: nn.Linear(16, 3), BACKWARDS, ["Linear"]),
     "one layer": (lambda: nn.Linear(16, 3), X, ["Linear"]),
     "one number an example": (lambda: nn.Linear(16, 1), X[0], ["Linear"]),
     "one example": (lambda: nn.Linear(16, 3), X[:1], ["Linear"]),
