@@ -499,6 +499,11 @@ MODELS = {
         ["layer"],
     ),
     "an array, read-only and backwards": (lambda: nn.Linear(16, 3), BACKWARDS, ["Linear"]),
+    "vmap": (
+        lambda: Model(lambda m, x: torch.vmap(m.layer)(x), layer=nn.Linear(16, 3)),
+        X,
+        ["Model"],
+    ),
     "one layer": (lambda: nn.Linear(16, 3), X, ["Linear"]),
     "one number an example": (lambda: nn.Linear(16, 1), X[0], ["Linear"]),
     "one example": (lambda: nn.Linear(16, 3), X[:1], ["Linear"]),

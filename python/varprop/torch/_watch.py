@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,8 @@ from varprop.torch import _door
 from varprop.torch._defaults import is_norm
 from varprop.torch._names import modules
 from varprop.torch._taps import tap, tapped
+
+_is_wrapped: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 
 
 class Seen:
@@ -294,7 +296,8 @@ def first_tensor(value: Any) -> torch.Tensor | None:
 
 
 def _is_signal(tensor: torch.Tensor) -> bool:
-    plain = tensor.layout == torch.strided and not tensor.is_nested
+    """Return whether a tensor holds real numbers in memory of its own, as none does in vmap."""
+    plain = tensor.layout == torch.strided and not tensor.is_nested and not _is_wrapped(tensor)
     return plain and tensor.dtype in _door.DTYPES and tensor.numel() > 0
 
 
