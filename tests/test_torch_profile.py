@@ -349,7 +349,9 @@ DENSE = (
         nn.LayerNorm(9),
         nn.Linear(9, 9),
         nn.ReLU(inplace=True),
-        nn.Linear(9, 4),
+        nn.Linear(9, 9),
+        nn.Dropout(0.0),
+        nn.GELU(),
     ),
     [
         vp.Dense(9, weight="he_normal", name="0"),
@@ -357,7 +359,9 @@ DENSE = (
         vp.LayerNorm(name="2"),
         vp.Dense(9, weight="he_normal", name="3"),
         vp.Activation("relu", name="4"),
-        vp.Dense(4, weight="he_normal", name="5"),
+        vp.Dense(9, weight="he_normal", name="5"),
+        vp.Dropout(0.0, name="6"),
+        vp.Activation("gelu", name="7"),
     ],
 )
 IMAGES = (
