@@ -54,9 +54,7 @@ def _zeros(count: int) -> Moments:
 
 
 def _by_parameters(steps: list[Told], weights: bool) -> list[Moments]:
-    tensors = [
-        [own.parameter.tensor for own in step.owned if own.is_weight == weights] for step in steps
-    ]
+    tensors = [[own.tensor for own in step.owned if own.is_weight == weights] for step in steps]
     return [_of_tensors(own) for own in tensors if own]
 
 
