@@ -15,7 +15,7 @@ from varprop._moments import Moments
 from varprop.torch import _door
 from varprop.torch._defaults import is_norm
 from varprop.torch._names import modules
-from varprop.torch._taps import tap, tapped
+from varprop.torch._profile.taps import tap, tapped
 
 _is_wrapped: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 

@@ -12,8 +12,8 @@ from varprop import _catalogue
 from varprop._moments import Moments
 from varprop._statistics import Observed
 from varprop.torch import _door
-from varprop.torch._trunk import Told
-from varprop.torch._watch import Seen
+from varprop.torch._profile.trunk import Told
+from varprop.torch._profile.watch import Seen
 
 
 class Observation:

@@ -22,13 +22,13 @@ from varprop.network import Network
 from varprop.run import Run
 from varprop.torch import _door, _shards
 from varprop.torch._initialize import zero_padding
-from varprop.torch._lent import lent
 from varprop.torch._names import Parameter, parameters
-from varprop.torch._objective import Loss, Objective
-from varprop.torch._observation import Observation, check_same, observed, out_of_range
+from varprop.torch._profile.lent import lent
+from varprop.torch._profile.objective import Loss, Objective
+from varprop.torch._profile.observation import Observation, check_same, observed, out_of_range
+from varprop.torch._profile.trunk import Told, told
+from varprop.torch._profile.watch import Watch
 from varprop.torch._rules import Laws, assign
-from varprop.torch._trunk import Told, told
-from varprop.torch._watch import Watch
 
 _KEPT = {torch.float32, torch.float64, torch.float16, torch.int64}  # that a run's file can hold
 _STATISTICS = ("moments", "extremes", "kurtosis")  # that the core's moments have

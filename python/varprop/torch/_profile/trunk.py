@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import nn
 
 from varprop.torch._names import Parameter
-from varprop.torch._watch import Call, within
+from varprop.torch._profile.watch import Call, within
 
 
 class Told(NamedTuple):
