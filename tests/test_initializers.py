@@ -333,3 +333,13 @@ def test_given_bfloat16():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     law = resolve(np.full((2, 2), 0.5, ml_dtypes.bfloat16))
     np.testing.assert_array_equal(law.array, np.full((2, 2), 0.5))
+
+
+def test_std_is_the_first_argument_of_normal():
+    with pytest.raises(ValueError, match=r"std first, got 'normal\(0, 0\.02\)'"):
+        resolve("normal(0, 0.02)")
+
+
+def test_torchs_normals_print_under_their_names():
+    for name in ("kaiming_normal", "xavier_normal"):
+        assert str(resolve(name)) == name

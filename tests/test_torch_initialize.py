@@ -1,7 +1,6 @@
 """init_, fill_: which law every parameter gets, and that its numbers are varprop.weights'."""
 
 import math
-from contextlib import nullcontext
 from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
@@ -309,12 +308,11 @@ def test_parameters_that_hold_no_weights():
     model = nn.Sequential(nn.Linear(3, 2), nn.Module())
     before = copied(model)
     model[1].codes = nn.Parameter(torch.zeros(4, dtype=torch.int8), requires_grad=False)
-    for laws in ({"0.weight": "normal"}, "normal"):
-        with (
-            pytest.raises(TypeError, match=r"parameter '1\.codes' must be float32.*torch\.int8"),
-            pytest.warns(UserWarning, match="leaves") if laws == "normal" else nullcontext(),
-        ):
+    for laws in ({"*": "normal"}, "normal"):
+        with pytest.raises(TypeError, match=r"parameter '1\.codes' must be float32.*torch\.int8"):
             vp.torch.init_(model, laws, seed=1)
+    present = model[0].bias.detach().numpy()
+    vp.torch.init_(model, {"0.bias": present}, seed=1)  # which has nothing to do with it
     del model[1].codes
     model[1].wide = nn.Parameter(torch.zeros(1, 3).expand(4, 3))
     with pytest.raises(ValueError, match=r"parameter '1\.wide' must not share memory with itself"):
@@ -463,3 +461,17 @@ def test_regions_that_do_not_fit(region, error, message):
     with pytest.raises(error, match=message):
         vp.torch.fill_(tensor, "normal", seed=1, region=region)
     assert (tensor == 7.0).all()
+
+
+def test_parts_of_a_parametrized_weight_are_no_weights():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(8, 4))
+    before = layer.parametrizations.weight.original0.detach().clone()
+    with pytest.warns(UserWarning, match=r"leaves parametrizations\.weight\.original0"):
+        vp.torch.init_(layer, "he_normal", seed=1)
+    assert (layer.parametrizations.weight.original0 == before).all()
+
+
+def test_a_module_in_the_place_of_a_pattern_is_told():
+    model = nn.Sequential(nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"it is a module, '0\.\*' are its parameters"):
+        vp.torch.init_(model, {"0": "normal"}, seed=1)

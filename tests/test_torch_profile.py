@@ -692,11 +692,25 @@ def test_the_verdict_on_transformers():
         return verdict.forward, verdict.details["forward"].layers
 
     init = None
-    assert words(norm_first=False) == ("stable", 16)
-    assert words(norm_first=True) == ("stable", 16)
+    assert words(norm_first=False) == ("stable", 17)
+    assert words(norm_first=True) == ("stable", 17)
     init = {"*weight": "normal(std=1)", "*norm*.weight": "ones", "*bias": "zeros"}
-    assert words(norm_first=False) == ("stable", 16)  # its norms see to it
+    assert words(norm_first=False) == ("stable", 17)  # its norms see to it
     assert words(norm_first=True)[0] == "exploding"
+
+
+def test_the_first_block_counts():
+    init = {"*weight": "torch_linear", "*norm*.weight": "ones", "*bias": "zeros"}
+    model = encoder(4, dropout=0.0, norm_first=True)
+    run = vp.torch.profile(model, X, init=init, trials=2)
+    direction = run.verdict.details["forward"]
+    last = run.network.blocks[-1]
+    assert run.block_inputs.second_moment[0] == pytest.approx(float((X**2).mean()), rel=1e-6)
+    by_hand = np.log10(run.activations.per_trial.second_moment[:, last] / float((X**2).mean()))
+    assert direction.log10_factor == pytest.approx(by_hand.mean(), abs=1e-6)
+    assert "over 4 blocks" in str(run)
+    broken = init | {"layers.0.linear2.weight": "normal(std=20)"}
+    assert vp.torch.profile(model, X, init=broken, trials=2).verdict.forward == "exploding"
 
 
 def test_a_broken_init_fails_the_assertion():
@@ -771,7 +785,7 @@ def test_what_leaves_the_range_is_said():
     assert np.isnan(run.activations.var[1])
     assert np.isnan(run.gradients.var).all()
     assert run.verdict.forward == "exploding"
-    assert "out of the range of float32: last in trial 0" in str(run).replace("\n", " ")
+    assert "out of the range of float32: module last in trial 0" in str(run).replace("\n", " ")
 
 
 # --- bad input ------------------------------------------------------------------------------------

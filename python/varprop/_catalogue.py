@@ -10,7 +10,7 @@ from varprop._spec import parse, real, spell, unknown
 
 #: What may be observed: X W + b and phi(X W + b) of every layer; after a backward pass the
 #: gradients of the cost by the pre-activations, weights and biases of every layer, first to last,
-#: and by the inputs.
+#: and by the inputs. Of a model that was profiled, what enters its blocks.
 SIGNALS = (
     "preactivations",
     "activations",
@@ -18,6 +18,7 @@ SIGNALS = (
     "weight_gradients",
     "bias_gradients",
     "input_gradients",
+    "block_inputs",
 )
 
 

@@ -261,8 +261,7 @@ def _run(record: Any) -> Run:
                 keys(statistics, signal, method),
                 (trials, len(network.names(signal))),
             )
-            for signal in (SIGNALS if loss else SIGNALS[:2])
-            if signal in record or not (network.is_profiled and signal == "input_gradients")
+            for signal in _signals(record, network, loss)
         },
         loss=loss,
         targets=_targets(record.get("targets"), network, loss, batch, dtype),
@@ -270,6 +269,14 @@ def _run(record: Any) -> Run:
         method=method,
         out_of_range=[(layer, trial) for layer, trial in record["out_of_range"]],
     )
+
+
+def _signals(record: dict[str, Any], network: Network, loss: str | None) -> tuple[str, ...]:
+    """Return the signals that a record has to have; a profile has some where there are any."""
+    if network.is_profiled:
+        always = SIGNALS[:5]
+        return tuple(signal for signal in SIGNALS if signal in always or signal in record)
+    return SIGNALS[:6] if loss else SIGNALS[:2]
 
 
 def _inputs(value: Any, shape: tuple[int, ...]) -> int | NDArray[Any]:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from varprop import _table
 from varprop._catalogue import threshold
-from varprop._layer import written
+from varprop._heading import heading, settings, wrapped
 from varprop._numerals import deviations, fixed, known, means, spreads
-from varprop._table import DOTS, WIDTH, Column, shown
+from varprop._table import DOTS, Column, shown
 from varprop.layers import Elementwise
 from varprop.network import Network
 
@@ -34,11 +31,6 @@ def text(run: Run) -> str:
     return "\n".join(lines)
 
 
-def heading(run: Run) -> list[str]:
-    """Return what was simulated, in lines."""
-    return [line for phrases in _settings(run) for line in wrapped(phrases)]
-
-
 def html(run: Run) -> str:
     """Return the same for a notebook."""
     columns = _columns(_blocks_of(run) if run.network.blocks else run)
@@ -49,13 +41,13 @@ def html(run: Run) -> str:
         _row("th", ((column.title, "") for column in columns)),
         *(_row("td", ((cell, "") for cell in row)) for row in rows),
     ]
-    above = [", ".join(phrases) for phrases in _settings(run)]
+    above = [", ".join(phrases) for phrases in settings(run)]
     below = [", ".join(phrases) for phrases in _foot(run)]
-    verdict, settings, foot = (
+    verdict, what, foot = (
         f"<p>{'<br>'.join(map(escape, lines))}</p>" if lines else ""
         for lines in (str(run.verdict).splitlines(), above, below)
     )
-    return f"{verdict}{settings}<table>{''.join(table)}</table>{foot}"
+    return f"{verdict}{what}<table>{''.join(table)}</table>{foot}"
 
 
 def _row(tag: str, cells: Iterable[tuple[str, str]]) -> str:
@@ -191,77 +183,18 @@ def _typical(
     ]
 
 
-def _settings(run: Run) -> tuple[list[str], list[str]]:
-    """Return the network and the conditions in phrases."""
-    steps, shape = run.network.steps, written(run.network.input_shape)
-    kinds = [step.kind for step in steps]
-    profiled = run.network.is_profiled
-    count = f"{len(kinds)} {'module' if profiled else 'layer'}{'s' * (len(kinds) > 1)}"
-    outputs = [written(step.output_shape) for step in steps]
-    if set(kinds) == {"dense"}:
-        layers = count.replace("layer", "dense layer")
-    else:
-        counts = (f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-        layers = f"{count} ({', '.join(counts)})"
-        outputs = [size for size, _ in groupby(outputs)]  # 8 x 8 x 3 x 5 would be no shape
-    if profiled:  # modules follow each other in time, and branch
-        outputs = outputs[-1:]
-    parts: dict[str, list[object]] = {
-        "": [step.activation for step in steps if step.activation is not None],
-        "weight ": [step.law("weight") or "kept" for step in steps if step.weight_shape],
-        "bias ": [step.law("bias") or "none" for step in steps if step.bias_shape],
-    }
-    drawn = run.given_inputs is None and not profiled
-    write = _counted if profiled else _chain
-    inputs = "standard normal" if drawn else "given"
-    last = run.first_trial + run.trials - 1
-    which = f" ({run.first_trial} to {last})" if run.first_trial else ""
-    return (
-        [
-            layers,
-            f"{shape} -> {_chain(outputs, ' -> ')}",
-            *(f"{part}{write(values)}" for part, values in parts.items() if values),
-        ],
-        [
-            f"inputs {run.batch} x {shape} {inputs}",
-            f"{run.trials} trial{'s' if run.trials > 1 else ''}{which}",
-            f"seed {run.seed}",
-            run.dtype,
-            *(["implicit weights"] if run.method == "implicit" else []),
-            *([f"loss {run.loss}"] if run.loss else []),
-            *(["targets given"] if run.given_targets is not None else []),
-        ],
-    )
-
-
-def _chain(values: Iterable[object], link: str = " then ") -> str:
-    """Write a sequence by its stretches of equals: ``tanh x 5 then linear``."""
-    stretches = [(text, len(list(same))) for text, same in groupby(map(str, values))]
-    if len(stretches) == 1:
-        return stretches[0][0]
-    words = [text if count == 1 else f"{text} x {count}" for text, count in stretches]
-    return link.join(words if len(words) <= 5 else [*words[:2], DOTS, *words[-2:]])
-
-
-def _counted(values: Iterable[object]) -> str:
-    """Write how often each of some values is there: ``torch_linear x 24 and zeros x 12``."""
-    counts = Counter(re.sub(r"\d+\.\d{5,}", _short_number, str(value)) for value in values)
-    words = [text if count == 1 else f"{text} x {count}" for text, count in counts.most_common()]
-    return " and ".join(words if len(words) <= 3 else [*words[:3], "others"])
-
-
-def _short_number(digits: re.Match[str]) -> str:
-    return f"{float(digits[0]):.4g}"
-
-
 def _foot(run: Run) -> list[list[str]]:
     """Return what the columns mean, what left the range, what was too wide: each in phrases."""
     beside, bound = run.beside_theory, run.verdict.max_factor
     notes = [[f"verdict: on the mean square, where within a factor of {bound:g} is stable"]]
     if "gradients" in run.observed and len(set(run.network.sizes["gradients"].tolist())) > 1:
         notes[0].append("of gradients summed over a layer")
+    blocks = run.network.blocks
+    if blocks:
+        taken = run.block_inputs.per_trial.log10_second_moment[:, 0].mean()
+        notes[0].append(f"from what {run.layer_names[blocks[0]]} takes, log10 {taken:.4f}")
     if run.verdict.stages > 1:
-        notes[0].append("changes of resolution left out")
+        notes[0].append(f"changes {'between stretches' if blocks else 'of resolution'} left out")
     if "gradients" in run.observed or beside is not None:
         typical = " in the typical trial, +- half its 95% interval" if run.trials > 1 else ""
         notes.append([f"log10: of the mean square{typical}"])
@@ -273,7 +206,7 @@ def _foot(run: Run) -> list[list[str]]:
     first = [[run.without_theory]] if run.without_theory else []
     if beside is not None:
         first = [beside.sentence]
-    elif run.network.blocks:
+    elif blocks:
         modules = len(run.layer_names)
         first = [[f"blocks alone: run.table(every=1) shows all {modules} modules"]]
     return [*first, *notes, *(phrases for phrases in more if phrases)]
@@ -294,7 +227,8 @@ def _differences(run: Run) -> list[str]:
 
 
 def _out_of_range(run: Run) -> list[str]:
-    events = [f"{layer} in trial {trial}" for layer, trial in run.out_of_range]
+    kind = "module " if run.network.is_profiled else ""  # which may be called 0
+    events = [f"{kind}{layer} in trial {trial}" for layer, trial in run.out_of_range]
     if not events:
         return []
     events[0] = f"out of the range of {run.dtype}: {events[0]}"
@@ -319,14 +253,3 @@ def _short(run: Run) -> list[str]:
     width, where = max(wide)
     found = f"{width:.2g} wide" if width < math.inf else "unknown"
     return [f"short of precision {run.precision:g}: the interval of the {where} is {found}"]
-
-
-def wrapped(phrases: list[str]) -> list[str]:
-    """Join phrases by commas into lines that break between them, inside only at a space."""
-    joined = ", ".join(phrase.replace(" ", "\0") for phrase in phrases)
-    lines = (line.replace("\0", " ") for line in _broken(joined))
-    return [part for line in lines for part in _broken(line)]
-
-
-def _broken(text: str) -> list[str]:
-    return wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)

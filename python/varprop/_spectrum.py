@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from varprop import _report, _spec, _table
+from varprop import _heading, _spec, _table
 from varprop._extras import require
 from varprop._singular import Scaled
 from varprop.network import Network
@@ -223,7 +223,7 @@ class Jacobian:
         whole = self.layers == "end_to_end"
         which = "the outputs by the inputs" if whole else "each layer's outputs by its inputs"
         title = f"Jacobian of {which}, method {self.method}"
-        return [title, *_report.heading(cast("Run", self))]
+        return [title, *_heading.heading(cast("Run", self))]
 
     def _notes(self) -> list[str]:
         """Return what the numbers of the table are, and what is missing from them."""

@@ -112,6 +112,9 @@ class Verdict:
         The numbers behind "forward" and "backward".
     stages : int
         Into how many stretches steps between different numbers of positions divide the layers.
+    unit : {"layer", "block"}
+        Whose factor the rate is: of blocks of a model that was profiled, from what the first one
+        takes, and back to the gradient by what it gives.
     underflow : bool
         Signals of most trials that end at zero have left the range of the dtype there.
     advice : Advice or None
@@ -140,29 +143,40 @@ class Verdict:
     stages: int = 1
     advice: Advice | None = None
     underflow: bool = False
+    unit: Literal["layer", "block"] = "layer"
 
     @classmethod
     def of(cls, run: Run, max_factor: float = 10, level: float = 0.95) -> Verdict:
         """Return the verdict on a run."""
         max_factor, level = real("max_factor", max_factor, least=1), probability(level)
         stages = _stages(run)
-        forward = _through(stages, run.activations.per_trial.log10_second_moment)
+        blocks = bool(run.network.blocks)
+        signal = starts = run.activations.per_trial.log10_second_moment
+        if blocks:
+            starts = np.empty_like(signal)
+            starts[:, run.network.blocks] = run.block_inputs.per_trial.log10_second_moment
+        forward = _through(stages, signal, starts)
         factors = {"forward": np.where(np.isnan(forward), np.inf, forward)}
         if "gradients" in run.observed:
             turned = [stage[::-1] for stage in reversed(stages)]
             units = np.log10(run.network.sizes["gradients"])
-            backward = _through(turned, run.gradients.per_trial.log10_second_moment + units)
+            sums = run.gradients.per_trial.log10_second_moment + units
+            backward = _through(turned, sums, sums)
             factors["backward"] = backward[~np.isnan(backward)]
         layers = 1 + sum(len(stage) - 1 for stage in stages)
+        counts = {"forward": layers + blocks * len(stages), "backward": layers}
         bound = math.log10(max_factor)
-        details = {name: _judged(logs, layers, bound, level) for name, logs in factors.items()}
+        details = {
+            name: _judged(logs, counts[name], bound, level) for name, logs in factors.items()
+        }
         advice = None
         unhealthy = any(direction.word not in ("stable", None) for direction in details.values())
         if unhealthy and not run.network.is_profiled:
             ways = [details[way].log10_factor for way in details]
             advice = advise(run, stages, ways[0], ways[1] if len(ways) > 1 else math.nan, bound)
         underflow = bool(run.out_of_range) and details["forward"].log10_factor == -math.inf
-        return cls(max_factor, level, details, len(stages), advice, underflow)
+        unit: Literal["layer", "block"] = "block" if blocks else "layer"
+        return cls(max_factor, level, details, len(stages), advice, underflow, unit)
 
     @property
     def forward(self) -> Word | None:
@@ -207,13 +221,14 @@ def _stages(run: Run) -> list[list[int]]:
     counted = outside if len(outside) > 1 else list(range(len(steps)))
     stages = [
         _whole([*same], steps)
-        for _, same in groupby(counted, lambda i: (steps[i].trunk, _positions(steps[i])))
+        for _, same in groupby(counted, lambda i: (steps[i].trunk, _positions(run, steps[i])))
     ]
     return stages if any(len(stage) > 1 for stage in stages) else [counted]
 
 
-def _positions(step: Step) -> int:
-    return prod(step.output_shape[:-1])
+def _positions(run: Run, step: Step) -> int:
+    """Return the number of positions; blocks of a profile hand on one stream whatever theirs is."""
+    return 1 if run.network.blocks else prod(step.output_shape[:-1])
 
 
 def _whole(stage: list[int], steps: tuple[Step, ...]) -> list[int]:
@@ -225,13 +240,13 @@ def _whole(stage: list[int], steps: tuple[Step, ...]) -> list[int]:
     return stage[first:] if first < len(stage) - 1 else stage
 
 
-def _through(stages: list[list[int]], logarithms: FloatArray) -> FloatArray:
+def _through(stages: list[list[int]], logarithms: FloatArray, starts: FloatArray) -> FloatArray:
     """Return the logarithm of the factor through all stages: -inf where a signal is zero."""
     ends = [(stage[0], stage[-1]) for stage in stages]
-    dead = np.isneginf(logarithms[:, [ends[0][0], ends[-1][1]]]).any(axis=1)
+    dead = np.isneginf(starts[:, ends[0][0]]) | np.isneginf(logarithms[:, ends[-1][1]])
     with np.errstate(invalid="ignore"):
-        steps = [(first, last) for first, last in ends if first != last] or ends
-        factors = sum(logarithms[:, last] - logarithms[:, first] for first, last in steps)
+        steps = ends if starts is not logarithms else [e for e in ends if e[0] != e[1]] or ends
+        factors = sum(logarithms[:, last] - starts[:, first] for first, last in steps)
         return np.where(dead, -np.inf, factors)
 
 
@@ -259,9 +274,10 @@ def _judged(logs: FloatArray, layers: int, bound: float, level: float) -> Direct
 
 def _sentence(name: str, direction: Direction, verdict: Verdict) -> list[str]:
     """Return what to tell of a direction, in lines."""
-    layers = f"{direction.layers} layer{'s' if direction.layers > 1 else ''}"
+    count = max(1, direction.layers - (verdict.unit == "block"))  # between its two ends
+    layers = f"{count} {verdict.unit}{'s' if count > 1 else ''}"
     if direction.word is None:
-        return [f"{name}: unknown, out of range before"]
+        return [f"{name}: unknown, as the signal going forward is out of range"]
     start = f"{name}: {direction.word}, "
     if math.isinf(direction.log10_factor):
         end = "out of range within"
@@ -271,7 +287,7 @@ def _sentence(name: str, direction: Direction, verdict: Verdict) -> list[str]:
     lines = [f"{start}x {_factor(direction.log10_factor)} over {layers}"]
     indent = " " * (len(name) + 2)
     if direction.layers > 1:
-        rate = f"(x {_rates(direction)})"
+        rate = f"(x {_rates(direction, verdict.unit)})"
         if len(lines[0]) + 1 + len(rate) <= WIDTH:
             lines[0] += f" {rate}"
         else:
@@ -291,16 +307,16 @@ def _sentence(name: str, direction: Direction, verdict: Verdict) -> list[str]:
     return lines
 
 
-def _rates(direction: Direction) -> str:
+def _rates(direction: Direction, unit: str) -> str:
     """Write the growth and its interval, with the digits that the interval leaves."""
     low, high = direction.growth_interval
     if math.isnan(low):
-        return f"{_decimals(direction.growth, 4)} a layer"
+        return f"{_decimals(direction.growth, 4)} a {unit}"
     width = high - low
     digits = 1 - math.floor(math.log10(width)) if 0 < width < math.inf else 4
     digits = min(max(digits, 1), 5)
     numbers = [_decimals(number, digits) for number in (direction.growth, low, high)]
-    return f"{numbers[0]} a layer, {numbers[1]} to {numbers[2]}"
+    return f"{numbers[0]} a {unit}, {numbers[1]} to {numbers[2]}"
 
 
 def _decimals(number: float, digits: int) -> str:

@@ -122,6 +122,8 @@ LAWS: dict[str, Law | Callable[..., Law]] = {
 }
 
 _NAMES: dict[object, str] = {entry: name for name, entry in reversed(LAWS.items())}
+_NAMES[_xavier("untruncated_normal")] = "xavier_normal"
+_NAMES[_kaiming("untruncated_normal")] = "kaiming_normal"
 
 
 def resolve(spec: str | Law | ArrayLike, argument: str = "init") -> Law:
@@ -174,6 +176,8 @@ def _named(text: str, argument: str) -> Law:
     name, args, kwargs = _spec.parse(text, argument)
     if name not in LAWS:
         raise _spec.unknown(argument, name, LAWS)
+    if name == "normal" and len(args) > 1 and args[0] == 0:  # PyTorch and NumPy begin with the mean
+        raise ValueError(f"{argument} must be 'normal(std=..., mean=...)', std first, got {text!r}")
     entry = LAWS[name]
     if isinstance(entry, Law):
         if args or kwargs:

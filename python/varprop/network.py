@@ -130,6 +130,7 @@ class Network:
             "weight_gradients": self.weight_names,
             "bias_gradients": self.bias_names,
             "input_gradients": ("input",),
+            "block_inputs": tuple(self.layer_names[i] for i in self.blocks),
         }
         return few.get(signal, self.layer_names)
 

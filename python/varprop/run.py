@@ -63,7 +63,8 @@ class Run:
         Layers and trials where a value left the range of the dtype.
     observed : dict
         What the trials gave, by signal: "preactivations" and "activations", and after a backward
-        pass "gradients", "weight_gradients", "bias_gradients" and "input_gradients". The
+        pass "gradients", "weight_gradients", "bias_gradients" and "input_gradients"; of a profile
+        "block_inputs". The
         statistics are computed from it when asked for.
 
     Examples
@@ -163,6 +164,13 @@ class Run:
     def input_gradients(self) -> Statistics:
         """Statistics of the cost's gradient by the inputs: arrays of one layer."""
         return self._back("input_gradients")
+
+    @cached_property
+    def block_inputs(self) -> Statistics:
+        """Statistics of what enters the blocks of a model, as a profile has them."""
+        if "block_inputs" not in self.observed:
+            raise ValueError("not collected: it is of models with blocks, by varprop.torch.profile")
+        return Statistics(self.observed["block_inputs"], self.network.names("block_inputs"))
 
     def _back(self, signal: str) -> Statistics:
         if signal not in self.observed:

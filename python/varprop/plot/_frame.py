@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from varprop._extras import require
-from varprop._report import heading
+from varprop._heading import heading
 from varprop._table import shortened
 
 if TYPE_CHECKING:

@@ -184,7 +184,7 @@ def _draw(
     """
     if run.network.blocks:
         line = np.isin(layers - 1, run.network.blocks)
-        axes.plot(layers[~line], pooled[~line], ".", color="0.6", label="modules but for blocks")
+        axes.plot(layers[~line], pooled[~line], ".", color="0.6", label="other modules")
         layers, pooled, per_trial = layers[line], pooled[line], per_trial[:, line]
         if not layers.size:
             return

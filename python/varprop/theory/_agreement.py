@@ -172,8 +172,8 @@ class Agreement:
         return f"<Agreement: {verdict}, {self.comparisons} z within {self.bound:.1f}>"
 
     def __str__(self) -> str:
+        from varprop._heading import wrapped
         from varprop._numerals import deviations, known
-        from varprop._report import wrapped
 
         names = self.preactivations.layer_names
         rows = _table.shown(len(names), None)

@@ -87,7 +87,11 @@ def init_(
     >>> _ = vp.torch.init_(model, {"*.weight": "he_normal", "2.*": "zeros"}, seed=1)
     """
     laws = assign(module, law)
-    left = [p.name for p in parameters(module) if p.name not in laws]
+    found = parameters(module)
+    left = [p.name for p in found if p.name not in laws]
+    if not isinstance(law, Mapping):
+        for parameter in found:
+            _door.kind(parameter.tensor, parameter.name)
     if left and not isinstance(law, Mapping):
         warnings.warn(
             f"one law leaves {_listed(left)} as {'they are' if len(left) > 1 else 'it is'}: "
@@ -230,7 +234,6 @@ def _fill(
             raise ValueError(
                 f"parameter {name!r} is on the meta device and has no law: name it in a mapping"
             )
-        _door.kind(tensor, name)
         if name in laws:
             local, part = _shards.held(tensor, name)
             _door.check(local, laws[name], name, regions.get(name, part))

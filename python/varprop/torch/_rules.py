@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from varprop import initializers
 from varprop._laws import Constant, Law
@@ -86,6 +87,8 @@ def _of_entry(key: object, law: Law, parameter: Parameter, argument: str) -> Law
 
 def _of_one(law: Law, parameter: Parameter, place: Place) -> Law | None:
     """Return what one law for many parameters gives one of them."""
+    if any(isinstance(module, ParametrizationList) for module in place.lineage):
+        return None  # magnitudes, directions and the like are no weights
     if parameter.tensor.dim() >= 2:
         return law
     if _is_bias(parameter, place):
@@ -103,6 +106,8 @@ def _unmatched(key: object, found: list[Parameter], argument: str) -> ValueError
     if isinstance(key, str):
         near = difflib.get_close_matches(key, [p.name for p in found], n=1, cutoff=0.3)
         names = f"the nearest is {near[0]!r}" if near else _listed([p.name for p in found])
+        if any(p.name.startswith(f"{key}.") for p in found):
+            names = f"it is a module, {key + '.*'!r} are its parameters"
         return ValueError(f"{argument}[{key!r}] matches no parameter: {names}")
     types = dict.fromkeys(type(place.owner).__name__ for p in found for place in p.places)
     return ValueError(f"{argument}[{_spelled(key)}] matches no parameter: {_listed(list(types))}")

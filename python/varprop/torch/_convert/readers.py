@@ -165,7 +165,9 @@ def kind_of(module: nn.Module) -> type[nn.Module]:
     kind = next((one for one in type(module).__mro__ if one in kinds), None)
     if kind is None:
         known = ", ".join(sorted({one.__name__ for one in kinds}))
-        raise ValueError(f"varprop has no such layer. from_module takes: {known}")
+        raise ValueError(
+            f"varprop has no such layer; profile takes any module. from_module takes: {known}"
+        )
     if "forward" in vars(module) or type(module).forward is not kind.forward:
         raise ValueError(f"it is a {kind.__name__} with a forward of its own")
     if kind not in CONTAINERS:

@@ -2,124 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from varprop import _catalogue
 from varprop._moments import Moments
 from varprop._statistics import Observed
 from varprop.torch import _door
 from varprop.torch._profile.trunk import Told
-from varprop.torch._profile.watch import Seen
+from varprop.torch._profile.watch import Call
+
+
+class Numbers(NamedTuple):
+    """What moments tell, as plain numbers.
+
+    Objects of the core, left from each trial between large tensors, would let the heap grow.
+    """
+
+    number: int
+    mean: float
+    variance: float
+    minimum: float
+    maximum: float
+    m3: float
+    m4: float
+
+    @classmethod
+    def of(cls, moments: Moments) -> Numbers:
+        """Return what some moments tell."""
+        count, sets = int(moments.count), moments._sets
+        mean, variance = float(moments.mean), float(moments.var)
+        third, fourth = (float(m[0]) / max(1, count) for m in (sets.m3, sets.m4))
+        return cls(count, mean, variance, float(moments.min), float(moments.max), third, fourth)
+
+
+_UNKNOWN = Numbers(0, *[math.nan] * 6)
 
 
 class Observation:
     """What one trial gave: the statistics of each step, by signal."""
 
     def __init__(self, steps: list[Told], leaf: torch.Tensor | None) -> None:
-        self.steps = steps
         calls = [step.call for step in steps]
         self.signals = {
-            "preactivations": [call.entered.moments for call in calls],
-            "activations": [call.left.moments for call in calls],
-            "gradients": [_gradient(call.returned, call.entered) for call in calls],
+            "preactivations": [Numbers.of(call.entered.moments) for call in calls],
+            "activations": [Numbers.of(call.left.moments) for call in calls],
+            "gradients": [_gradient(call) for call in calls],
             "weight_gradients": _by_parameters(steps, weights=True),
             "bias_gradients": _by_parameters(steps, weights=False),
             "input_gradients": [] if leaf is None else [_of_tensors([leaf])],
+            "block_inputs": [
+                _UNKNOWN if step.call.took is None else Numbers.of(step.call.took.moments)
+                for step in steps
+                if step.stretch
+            ],
         }
-        means = [moments.mean for moments in self.signals["activations"]]
-        finite = np.isfinite(means)
-        self.lost = int(np.argmin(finite)) if not finite.all() else None
-
-    @property
-    def structure(self) -> list[tuple[str, str, tuple[int, ...]]]:
-        """Names, classes and shapes: what has to be the same in all trials."""
-        return [(step.call.name, step.type, step.call.shape) for step in self.steps]
+        self.structure = [(step.call.name, step.type, step.call.shape) for step in steps]
+        lost = (i for i, n in enumerate(self.signals["activations"]) if not math.isfinite(n.mean))
+        self.lost = next(lost, None)
 
 
-def _gradient(returned: Seen | None, entered: Seen) -> Moments:
-    """Return the moments of a gradient: unknown where none can come, zeros where none came."""
-    if returned is None or returned.moments.count:
-        return Moments() if returned is None else returned.moments
-    return _zeros(entered.moments.count)
+def _gradient(call: Call) -> Numbers:
+    """Return what a gradient's moments tell: unknown where none can come, zeros where none came."""
+    if call.returned is None:
+        return _UNKNOWN
+    if call.returned.moments.count:
+        return Numbers.of(call.returned.moments)
+    return Numbers(int(call.left.moments.count), *[0.0] * 6)
 
 
-def _zeros(count: int) -> Moments:
-    moments = Moments()
-    moments.update(np.broadcast_to(np.float32(0.0), count))
-    return moments
-
-
-def _by_parameters(steps: list[Told], weights: bool) -> list[Moments]:
+def _by_parameters(steps: list[Told], weights: bool) -> list[Numbers]:
     tensors = [[own.tensor for own in step.owned if own.is_weight == weights] for step in steps]
     return [_of_tensors(own) for own in tensors if own]
 
 
-def _of_tensors(tensors: Iterable[torch.Tensor]) -> Moments:
-    """Return the moments of the gradients that tensors have, of all together."""
+def _of_tensors(tensors: Iterable[torch.Tensor]) -> Numbers:
+    """Return what the moments of the gradients that tensors have tell, of all together."""
     moments = Moments()
     for tensor in tensors:
         gradient = tensor.grad
         if gradient is None:
-            moments.merge(_zeros(tensor.numel()))
+            moments.update(np.broadcast_to(np.float32(0.0), tensor.numel()))
         else:
             _door.observe(gradient.to_dense() if gradient.is_sparse else gradient, moments)
-    return moments
+    return Numbers.of(moments)
 
 
 def observed(observations: list[Observation], statistics: tuple[str, ...]) -> dict[str, Observed]:
     """Return the statistics of all trials as a run keeps them."""
-    lost = [observation.lost for observation in observations]
     found = {}
     for signal in _catalogue.SIGNALS:
         trials = [observation.signals[signal] for observation in observations]
-        if trials[0] or signal != "input_gradients":  # inputs that are no real numbers have none
-            forward = signal in _catalogue.SIGNALS[:2]
-            columns = _columns(trials)
-            for row, layer in enumerate(lost):
-                if layer is not None:  # of what comes after, nothing is known
-                    for values in columns.values():
-                        values[row, layer if forward else 0 :] = np.nan
-            counts = [[int(moments.count) for moments in trial] for trial in trials]
-            found[signal] = {
-                "count": np.array(counts, np.int64).reshape(len(trials), -1).max(axis=0).clip(1),
-                "exponent": np.zeros((len(trials), len(trials[0])), np.int64),
-                **columns,
-            }
-            wanted = _catalogue.keys(statistics, signal)
-            found[signal] = {name: found[signal][name] for name in wanted}
+        shape = len(trials), len(trials[0])
+        if not trials[0] and signal in ("input_gradients", "block_inputs"):
+            continue  # inputs are no real numbers, there are no blocks
+        table = np.array(trials, np.float64).reshape(*shape, len(Numbers._fields))
+        for row, observation in enumerate(observations):
+            if observation.lost is not None:  # of what comes after, nothing is known
+                known = observation.lost if signal in _catalogue.SIGNALS[:2] else 0
+                table[row, known:, 1:] = np.nan
+        numbers = dict(zip(Numbers._fields, np.moveaxis(table, -1, 0), strict=True))
+        numbers["count"] = numbers["number"].max(axis=0).clip(1).astype(np.int64)
+        numbers["exponent"] = np.zeros(shape, np.int64)
+        wanted = _catalogue.keys(statistics, signal)
+        found[signal] = {name: np.ascontiguousarray(numbers[name]) for name in wanted}
     return found
 
 
-def _columns(trials: list[list[Moments]]) -> dict[str, NDArray[np.float64]]:
-    """Return what moments have, arrays of shape (trials, layers)."""
-    get: dict[str, Callable[[Moments], float]] = {
-        "mean": lambda m: m.mean,
-        "variance": lambda m: m.var,
-        "minimum": lambda m: m.min,
-        "maximum": lambda m: m.max,
-        "m3": lambda m: m._sets.m3[0] / max(1, m.count),
-        "m4": lambda m: m._sets.m4[0] / max(1, m.count),
-    }
-    shape = len(trials), len(trials[0])
-    return {
-        name: np.array([[of(m) for m in trial] for trial in trials], np.float64).reshape(shape)
-        for name, of in get.items()
-    }
-
-
 def out_of_range(observations: list[Observation], first: int) -> list[tuple[str, int]]:
+    """Return names of the steps, and trials, where a signal left the range of its dtype."""
     return [
-        (observation.steps[observation.lost].call.name, first + trial)
+        (observation.structure[observation.lost][0], first + trial)
         for trial, observation in enumerate(observations)
         if observation.lost is not None
     ]
 
 
 def check_same(observations: list[Observation], first: int) -> None:
+    """Raise the error of a model that calls other modules in some trial than in the first."""
     wanted = observations[0].structure
     for trial, observation in enumerate(observations):
         if observation.structure != wanted:

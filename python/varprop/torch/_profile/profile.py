@@ -64,7 +64,7 @@ def profile(
         dtype of the model.
     init : law or mapping, optional
         As of :func:`init_`; by default torch's own laws. Parameters that it says nothing of keep
-        their values.
+        their values: {} profiles a model as it is, a trained one say.
     trials, first_trial : int
         Weights are those of ``init_(model, init, seed=seed, trial=t)`` for so many trials t.
     seed : int
@@ -117,7 +117,7 @@ def profile(
     seed, count = _spec.integer("seed", seed), thread_count(threads)
     collected = _collected(statistics)
     objective = Objective(loss, targets, seed)
-    _check(found, laws)
+    _check(found, laws, quietly=init == {})
     arguments = _Arguments(inputs, found[0].tensor)
     observations = []
     with (
@@ -136,13 +136,16 @@ def profile(
                         zero_padding(parameter)
             output = watch.forward(*arguments.fresh())
             objective.backward(output, trial)
-            observations.append(Observation(told(watch.calls, found), arguments.leaf))
-            del output  # and what autograd keeps
+            steps = told(watch.calls, found)
+            observations.append(Observation(steps, arguments.leaf))
+            if trial == first_trial:
+                network = _network(steps, laws, arguments.first)
+            del output, steps  # and what autograd keeps
             if report is not None:
                 report((trial + 1 - first_trial) / trials)
     check_same(observations, first_trial)
     return Run(
-        _network(observations[0].steps, laws, arguments.first),
+        network,
         inputs=arguments.kept(),
         seed=seed,
         trials=trials,
@@ -243,7 +246,7 @@ def _check_kind(model: nn.Module, found: list[Parameter]) -> None:
             )
 
 
-def _check(found: list[Parameter], laws: dict[str, Law]) -> None:
+def _check(found: list[Parameter], laws: dict[str, Law], quietly: bool) -> None:
     """Raise the error of a parameter that cannot be drawn, before the model is touched."""
     for parameter in found:
         name, tensor = parameter.name, parameter.tensor
@@ -256,7 +259,7 @@ def _check(found: list[Parameter], laws: dict[str, Law]) -> None:
         if name in laws:
             _door.check(tensor, laws[name], name)
     left = [p.name for p in found if p.name not in laws and p.tensor.dim() > 1]
-    if left:
+    if left and not quietly:
         more = f" and {len(left) - 5} more" if len(left) > 5 else ""
         warnings.warn(
             f"no law is known of {', '.join(left[:5])}{more}, the same values in all trials: "

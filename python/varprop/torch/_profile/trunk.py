@@ -51,7 +51,9 @@ def told(calls: list[Call], found: list[Parameter]) -> list[Told]:
     root = calls[0]
     if len(steps) > 1 and steps[-1] is root and root.left is steps[-2].left:
         steps.pop()  # it hands on what one inside gave
-    stretches = _stretches(root, steps, blocks)
+    around = _around(steps, root)
+    trunk = _trunk(root, around, blocks)
+    stretches = _stretches(trunk) or {id(call): "" for call in steps if id(call) not in around}
     owned = _owned(steps, found)
     return [Told(call, stretches.get(id(call)), owned.get(i, [])) for i, call in enumerate(steps)]
 
@@ -82,26 +84,36 @@ def _is_block(call: Call) -> bool:
     return len(call.inside) > 1 and not isinstance(call.module, nn.Sequential)
 
 
-def _stretches(root: Call, steps: list[Call], blocks: set[type[nn.Module]]) -> dict[int, str]:
-    """Return the stretch of each step of the trunk.
-
-    The outermost blocks are the trunk, a stretch for each class; without any, all modules that have
-    none inside.
-    """
+def _around(steps: list[Call], root: Call) -> set[int]:
+    """Return the steps that have others inside."""
     recorded = {id(call) for call in steps} - {id(root)}
-    around = {id(call) for call in steps if any(id(c) in recorded for c in within(call.inside))}
-    stretches: dict[int, str] = {}
+    return {id(call) for call in steps if any(id(c) in recorded for c in within(call.inside))}
+
+
+def _trunk(root: Call, around: set[int], blocks: set[type[nn.Module]]) -> list[Call]:
+    """Return the outermost blocks, in the order in which they are called."""
+    found: list[Call] = []
 
     def look(calls: list[Call]) -> None:
         for call in calls:
-            kind = type(call.module)
-            if id(call) in recorded & around and kind in blocks:
-                stretches[id(call)] = kind.__name__
+            if call is not root and id(call) in around and type(call.module) in blocks:
+                found.append(call)
             else:
                 look(call.inside)
 
     look([root])
-    return stretches or {id(call): "" for call in steps if id(call) not in around}
+    return found
+
+
+def _stretches(trunk: list[Call]) -> dict[int, str]:
+    """Return the stretch of each block, called by its first one: they take what the last gave."""
+    stretches: dict[int, str] = {}
+    before: Call | None = None
+    for block in trunk:
+        goes_on = before is not None and block.took is before.left
+        stretches[id(block)] = stretches[id(before)] if goes_on else block.name
+        before = block
+    return stretches
 
 
 def _owned(steps: list[Call], found: list[Parameter]) -> dict[int, list[Parameter]]:

@@ -46,6 +46,8 @@ class Call:
         The gradient by its pre-activations; None where none can come.
     inside : list of Call
         The calls that it made.
+    took : Seen or None
+        Of a module with others inside, what entered it.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Call:
     left: Seen = field(default_factory=Seen)
     returned: Seen | None = None
     inside: list[Call] = field(default_factory=list)
+    took: Seen | None = None
     chains: bool = False
     """Whether it only hands on what its calls inside give: it has nothing of its own to tell."""
     follows: bool = False
@@ -180,6 +183,8 @@ class Watch:
         tensor = entering[0] if entering else None
         main = None if tensor is None or every[0] is not tensor else _Value.of(tensor)
         self._frames.append(_Frame(call, main))
+        if module._modules and main is not None:
+            call.took = self._seen(main.tensor)
         if not torch.is_grad_enabled():
             self._blind.setdefault(module, []).append(call)
         alone = len(entering) == 1 and any(item is tensor for item in args)
