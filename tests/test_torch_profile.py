@@ -902,3 +902,45 @@ def test_parameters_without_a_law_are_said():
         run = vp.torch.profile(model, X, trials=2)
     assert caught[0].filename == __file__
     assert run.layer_names == ("layer", "Model")
+
+
+# --- beside a simulation by the core --------------------------------------------------------------
+
+
+def convolutions():
+    return nn.Sequential(
+        nn.BatchNorm2d(3),  # not after a convolution: gradients by its biases would be nothing
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Sequential(nn.Conv2d(8, 12, 3, padding=1, groups=4), nn.Tanh()),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(48, 10),
+    )
+
+
+def layers():
+    hidden = [nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.LayerNorm(16)) for _ in range(4)]
+    return nn.Sequential(*hidden, nn.Linear(16, 5))
+
+
+@pytest.mark.parametrize("loss", [None, "softmax_cross_entropy"])
+@pytest.mark.parametrize("init", [None, "xavier_normal"])
+@pytest.mark.parametrize(("make", "shape"), [(convolutions, (6, 3, 8, 8)), (layers, (6, 16))])
+def test_a_sequential_is_what_simulate_makes_of_it(make, shape, init, loss):
+    model, inputs = make(), drawn(shape)
+    run = vp.torch.profile(model, inputs, init=init, trials=3, seed=SEED, loss=loss)
+    net = vp.torch.from_module(model, init=init)
+    ours = inputs.numpy().transpose(0, 2, 3, 1) if len(shape) == 4 else inputs.numpy()
+    loss = loss or "gaussian"
+    other = vp.simulate(net, ours, trials=3, seed=SEED, backward=True, loss=loss)
+    assert run.layer_names == other.layer_names
+    for signal in other.observed:
+        mine, theirs = getattr(run, signal), getattr(other, signal)
+        assert mine.layer_names == theirs.layer_names
+        one, two = mine.per_trial, theirs.per_trial
+        scale = np.sqrt(two.second_moment)
+        np.testing.assert_allclose(one.second_moment, two.second_moment, rtol=1e-5, atol=1e-12)
+        np.testing.assert_allclose(one.mean / scale, two.mean / scale, atol=1e-5)
+    verdicts = [str(one.verdict).partition("to mend")[0].strip() for one in (run, other)]
+    assert verdicts[0] == verdicts[1]
