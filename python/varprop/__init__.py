@@ -1,7 +1,7 @@
 """varprop tells whether a deep network's signal survives its own random initialization.
 
-The public names; ``varprop.reference`` states the same computations in plain NumPy, and
-``varprop.theory`` says what infinitely wide networks do.
+The public names; ``varprop.reference`` states the same computations in plain NumPy,
+``varprop.theory`` says what infinitely wide networks do, and ``varprop.datasets`` draws images.
 """
 
 from importlib import import_module
@@ -61,7 +61,7 @@ from varprop.network import Network, mlp
 from varprop.run import Run, UnhealthySignal, Verdict
 
 if TYPE_CHECKING:
-    from varprop import activations, initializers, reference, theory, torch
+    from varprop import activations, datasets, initializers, reference, theory, torch
 
 __all__ = [
     "STREAM_VERSION",
@@ -108,6 +108,7 @@ __all__ = [
     "activations",
     "compare",
     "concat",
+    "datasets",
     "fans",
     "gain",
     "gain_table",
@@ -128,6 +129,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in ("reference", "theory", "torch"):  # imported when asked for
+    if name in ("datasets", "reference", "theory", "torch"):  # imported when asked for
         return import_module(f"varprop.{name}")
     raise AttributeError(f"module 'varprop' has no attribute {name!r}")
