@@ -30,8 +30,8 @@ _COLUMNS = 6  # numbers behind a shape: first rotation, two scales, rotation, x,
 
 
 def _exact(value: float) -> float:
-    """Round to 2^-40, so that the last digit of the system's sine does not matter."""
-    return round(value * 2.0**40) * 2.0**-40
+    """Round to 2^-32, so that the last digit of the system's sine does not matter."""
+    return round(value * 2.0**32) * 2.0**-32
 
 
 def _corners(sides: int, step: int) -> tuple[list[float], list[float]]:
@@ -68,7 +68,7 @@ class Shapes(NamedTuple):
 
     def take(self, columns: Integers) -> Shapes:
         """Return some of the shapes."""
-        return Shapes(*(field[..., columns] for field in self))
+        return Shapes._make(field[..., columns] for field in self)
 
     def outline(self, columns: Integers, sides: int) -> tuple[Floats, Floats]:
         """Return x and y of the corners of some of the shapes, all with so many sides."""
@@ -136,9 +136,7 @@ def greys(seed: int, first: int, count: int, channels: int) -> Integers:
     )
 
 
-def _uniforms(
-    seed: int, part: str, first: int, count: int, columns: int, trial: int = 0
-) -> Floats:
+def _uniforms(seed: int, part: str, first: int, count: int, columns: int, trial: int = 0) -> Floats:
     """Return numbers within (0, 1), odd multiples of 2^-25: a row for each image."""
     drawn = weights(
         (first + count, columns),

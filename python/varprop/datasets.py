@@ -74,14 +74,14 @@ def shapeset(
     Raises
     ------
     ValueError, TypeError
-        An argument that does not fit; there are 2**33 images of a seed.
+        An argument that does not fit; a seed has 2**33 - 1 images.
     MemoryError
         The images would not fit, with the estimate.
 
     Notes
     -----
-    The data of Glorot and Bengio (2010), section 2.1, by a process of the same law as their
-    generator's, as far as it is known: docs/shapeset.md states all of it.
+    Glorot and Bengio 2010, section 2.1. docs/shapeset.md states the whole process, and what of it
+    is ours. All numbers are draws of :func:`varprop.weights`.
 
     Examples
     --------
@@ -91,14 +91,16 @@ def shapeset(
     ((1000, 32, 32, 1), dtype('float32'), 'ellipse')
     >>> batch = images.reshape(1000, -1)  # what a dense layer reads
     """
-    n, first = _spec.integer("n", n), _spec.integer("first", first)
+    n, seed, first = (
+        _spec.integer(name, value) for name, value in (("n", n), ("seed", seed), ("first", first))
+    )
     height, width = _size(size)
     channels = _spec.integer("channels", channels, least=1)
     masks = _flag("masks", masks)
-    if first + n > 2**33:
-        raise ValueError(f"first + n must be at most 2**33, got {first} + {n}")
+    if first + n >= 2**33:
+        raise ValueError(f"first + n must be under 2**33, got {first} + {n}")
     planes = channels + masks
-    _memory.require(4 * n * height * width * planes, f"{n} images of {height} x {width}")
+    _memory.require(4 * n * height * width * planes, f"a set of {n} images of {height} x {width}")
     images = np.empty((n, height, width, channels), np.float32)
     labels = np.empty(n, np.int64)
     shown = np.empty((n if masks else 0, height, width, 1), np.float32)
@@ -208,4 +210,5 @@ def _paint(scenes: _shapeset.Scenes, height: int, width: int) -> NDArray[np.int6
             begin[order, where[chosen]] = low.T
             end[order, where[chosen]] = high.T
     ahead, behind = _raster.fill(begin, end, width).view(np.uint8)
-    return np.maximum(ahead, 2 * behind).astype(np.int64)  # the second is painted over the first
+    painted: NDArray[np.int64] = np.maximum(ahead, 2 * behind).astype(np.int64)
+    return painted  # the second over the first
