@@ -343,13 +343,24 @@ def test_an_image_depends_on_its_number_alone(monkeypatch):
     assert vp.datasets.shapeset(3, seed=2**200, first=2**33 - 4)[0].shape == (3, 32, 32, 1)
 
 
-def test_stream():
-    whole = vp.datasets.shapeset(30, 15, size=16, channels=3, masks=True, first=100)
-    stream = vp.datasets.shapeset_stream(10, 15, size=16, channels=3, masks=True, first=100)
-    batches = [next(stream) for _ in range(3)]
+@pytest.mark.parametrize(("batch", "block"), [(10, 25), (10, 10), (30, 7)])
+def test_stream(batch, block, monkeypatch):
+    options = {"seed": 15, "size": 16, "channels": 3, "masks": True, "first": 100}
+    whole = vp.datasets.shapeset(7 * batch, **options)
+    monkeypatch.setattr(datasets, "_PIXELS", block * 16 * 16)
+    stream = vp.datasets.shapeset_stream(batch, **options)
+    batches = [next(stream) for _ in range(7)]
     for part, all_of_it in zip(zip(*batches, strict=True), whole, strict=True):
+        assert {len(some) for some in part} == {batch}
         assert np.concatenate(part).tobytes() == all_of_it.tobytes()
     assert len(next(vp.datasets.shapeset_stream(5, 0))) == 2
+
+
+def test_the_end_of_a_stream():
+    stream = vp.datasets.shapeset_stream(10, 0, size=10, first=2**33 - 1 - 25)
+    assert [len(next(stream)[1]) for _ in range(2)] == [10, 10]
+    with pytest.raises(ValueError, match=r"first \+ n must be under 2\*\*33"):
+        next(stream)
 
 
 def test_published_bits():

@@ -29,6 +29,7 @@ SHAPESET_CLASSES = (
 """What the labels 0 to 8 of Shapeset-3x2 mean."""
 
 _SMALLEST = 10  # the longest shape, 0.8 of the side, between two margins of one pixel
+_IMAGES = (1 << 33) - 1  # of a seed: so many rows has a tensor
 _PIXELS = 1 << 19  # painted at a time; no number depends on it
 _LEVELS = np.array([level / 255 * 2 - 1 for level in range(256)], np.float32)
 
@@ -97,14 +98,14 @@ def shapeset(
     height, width = _size(size)
     channels = _spec.integer("channels", channels, least=1)
     masks = _flag("masks", masks)
-    if first + n >= 2**33:
+    if first + n > _IMAGES:
         raise ValueError(f"first + n must be under 2**33, got {first} + {n}")
     planes = channels + masks
     _memory.require(4 * n * height * width * planes, f"a set of {n} images of {height} x {width}")
     images = np.empty((n, height, width, channels), np.float32)
     labels = np.empty(n, np.int64)
     shown = np.empty((n if masks else 0, height, width, 1), np.float32)
-    step = max(1, _PIXELS // (height * width))
+    step = _step(height, width)
     for start in range(0, n, step):
         part = slice(start, min(start + step, n))
         count = part.stop - start
@@ -168,9 +169,13 @@ def shapeset_stream(
 
     def batches() -> Iterator[tuple[NDArray[Any], ...]]:
         start = first
-        while True:
-            yield draw(batch, start)
-            start += batch
+        while True:  # small batches are drawn many at a time
+            ahead = max(1, min(_step(*_size(size)), _IMAGES - start) // batch)
+            block = draw(ahead * batch, start)
+            start += ahead * batch
+            for done in range(0, ahead * batch, batch):
+                rows = slice(done, done + batch)
+                yield tuple(part[rows].copy() for part in block)
 
     return batches()
 
@@ -185,6 +190,11 @@ def _size(size: int | tuple[int, int]) -> tuple[int, int]:
             f"size must be an integer >= {_SMALLEST}, or two, (height, width), got {size!r}"
         )
     return sides[0], sides[1]
+
+
+def _step(height: int, width: int) -> int:
+    """Return how many images are painted at a time."""
+    return max(1, _PIXELS // (height * width))
 
 
 def _flag(argument: str, value: object) -> bool:
