@@ -1,10 +1,15 @@
-"""Shapeset-3x2 scene by scene, from its description, with complex numbers as points."""
+"""Shapeset-3x2 from its description: scene by scene, with complex numbers as points."""
 
 from __future__ import annotations
 
 import cmath
 import math
 from dataclasses import dataclass
+
+import numpy as np
+
+import varprop as vp
+from varprop import _shapeset
 
 SIDES = (3, 4, 20)
 
@@ -63,3 +68,26 @@ def second(kind, old, numbers, redraws, height=32, width=32):
         if not rejected(new, old):
             return new, tries
     return None, tries
+
+
+def inside(x, y, height, width):
+    """Return which pixels have their centres on the right of all sides, clockwise, y down."""
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    found = np.full((height, width), True)
+    for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
+        found &= (x1 - x0) * (rows - y0) > (y1 - y0) * (columns - x0)
+    return found
+
+
+def numbers(name, columns, scenes, seed, trial=0):
+    """Return what the contract draws, by the reference."""
+    drawn = vp.reference.weights(
+        (scenes, columns), "uniform(-1.0, 1.0)", seed=seed, name=f"shapeset.{name}", trial=trial
+    )
+    return (1 + drawn) / 2
+
+
+def many(scenes, seed=0, height=32, width=32):
+    """Yield scenes of the package, a thousand at a time."""
+    for first in range(0, scenes, 1000):
+        yield _shapeset.scenes(seed, first, 1000, height, width)

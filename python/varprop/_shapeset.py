@@ -97,7 +97,7 @@ def scenes(seed: int, first: int, count: int, height: int, width: int) -> Scenes
     """Return the scenes number `first` to ``first + count - 1``."""
     drawn = _uniforms(seed, "scene", first, count, 3)
     kinds = _choice(drawn[:, 1:], len(SIDES)).T.copy()
-    ahead = _shapes(kinds[0], _uniforms(seed, "shape1", first, count, _COLUMNS), height, width)
+    old = _shapes(kinds[0], _uniforms(seed, "shape1", first, count, _COLUMNS), height, width)
     numbers = _uniforms(seed, "shape2", first, count, _COLUMNS)
     pairs = pending = np.flatnonzero(drawn[:, 0] > 0.5)
     tries = np.zeros(count, np.int64)
@@ -109,13 +109,13 @@ def scenes(seed: int, first: int, count: int, height: int, width: int) -> Scenes
             again = _uniforms(seed, "shape2", first + start, stop - start, _COLUMNS, trial)
             numbers[pending] = again[pending - start]
         tries[pending] += 1
-        behind = _shapes(kinds[1, pending], numbers[pending], height, width)
-        pending = pending[_covers(behind, ahead.take(pending))]
+        new = _shapes(kinds[1, pending], numbers[pending], height, width)
+        pending = pending[_covers(new, old.take(pending))]
     pairs = np.setdiff1d(pairs, pending, assume_unique=True)
     second = _shapes(kinds[1, pairs], numbers[pairs], height, width)
     kinds[1] = NONE
     kinds[1, pairs] = second.kind
-    return Scenes(kinds, ahead, second, pairs, tries)
+    return Scenes(kinds, old, second, pairs, tries)
 
 
 def greys(seed: int, first: int, count: int, channels: int) -> Integers:

@@ -219,6 +219,6 @@ def _paint(scenes: _shapeset.Scenes, height: int, width: int) -> NDArray[np.int6
             low, high = _raster.spans(x, y, height, width)
             begin[order, where[chosen]] = low.T
             end[order, where[chosen]] = high.T
-    ahead, behind = _raster.fill(begin, end, width).view(np.uint8)
-    painted: NDArray[np.int64] = np.maximum(ahead, 2 * behind).astype(np.int64)
+    first, second = _raster.fill(begin, end, width).view(np.uint8)
+    painted: NDArray[np.int64] = np.maximum(first, 2 * second).astype(np.int64)
     return painted  # the second over the first
