@@ -40,36 +40,55 @@ def numpy_chains(trials):
     return variances
 
 
-def test_weight_scale():
-    trials = 24
-    text = output_of("weight_scale.py", "--trials", trials)
-    numbers = [[float(x) for x in re.findall(NUMBER, line[34:])] for line in text.splitlines()]
-    exploding_mean, exploding, one_unit, scaled_mean, scaled = np.array(numbers[1:])
+def test_hundred_layers(tmp_path):
+    pytest.importorskip("scipy")
+    pytest.importorskip("matplotlib")
+    trials, picture = 24, tmp_path / "hundred_layers.png"
+    text = output_of("hundred_layers.py", "--quick", "--plot", picture)
+    rows = re.findall(r"^  (?:mean|std) +(\S+) +(\S+) +(\S+) +(\S+) to (\S+)", text, re.MULTILINE)
+    numbers = np.array([[x if x != "-" else "nan" for x in row] for row in rows])
+    means, stds = numbers.astype(float).reshape(4, 2, 5).swapaxes(0, 1)
 
-    documents = [-4.06e95, 8.42e98, 32.76, 0.00026, 1.0215]  # shared/SEEDS.md
-    printed = [row[0] for row in numbers[1:]]
-    np.testing.assert_allclose(printed, documents, rtol=1e-3)
+    documents = [[-4.06e95, np.nan, 0.00026, np.nan], [8.42e98, 32.76, 1.0215, np.nan]]
+    np.testing.assert_array_equal([means[:, 0], stds[:, 0]], documents)  # shared/SEEDS.md
+    assert text.count("yes\n") == 5
+    assert "NO" not in text
 
-    # Medians over trials, whose standard error is about 1.25 times that of a mean. With weights of
-    # std 1 the variance is 100 times larger in each layer.
+    # Medians over trials, whose standard error is about 1.25 times that of a mean. Variances grow
+    # by the fan_in over what they are divided by: 100-fold with weights of std 1, and by 1% where
+    # the bias is not counted.
     variances = numpy_chains(trials)
-    unscaled = variances * 100.0 ** np.arange(1, 101)
-    for mean, std, theirs in (
-        (exploding_mean, exploding, unscaled),
-        (scaled_mean, scaled, variances),
-    ):
-        logs = np.log(theirs.mean(axis=1)) / 2
+    for i, growth in ((0, 100.0), (2, 1.0), (3, 1.01)):
+        logs = np.log((variances * growth ** np.arange(1, 101)).mean(axis=1)) / 2
         error = 1.25 * logs.std() * np.sqrt(2 / trials)
-        assert np.log(std[1]) == pytest.approx(np.median(logs), abs=5 * error)
-        assert std[2] < std[1] < std[3]
-        assert np.all(np.abs(mean[1:]) < 0.1 * std[3])
+        _, anew, median, low, high = stds[i]
+        assert np.log(median) == pytest.approx(np.median(logs), abs=5 * error)
+        assert np.log(anew) == pytest.approx(np.median(logs), abs=5 * logs.std())
+        assert low < median < high
+        assert np.all(np.abs(means[i, 1:]) < 0.1 * high)
 
     # Through one unit: |w| sqrt(chi^2_99 / 100), with |w|^2 a chi^2_1000.
     rng = np.random.default_rng(2)
     law = np.sqrt(rng.chisquare(1000, 10**6) * rng.chisquare(99, 10**6) / 100)
     error = 1.25 * law.std() / np.sqrt(trials)
-    assert one_unit[1] == pytest.approx(np.median(law), abs=5 * error)
-    assert one_unit[2:] == pytest.approx(np.quantile(law, (0.025, 0.975)), abs=10 * error)
+    assert stds[1, 2] == pytest.approx(np.median(law), abs=5 * error)
+    assert stds[1, 3:] == pytest.approx(np.quantile(law, (0.025, 0.975)), abs=10 * error)
+
+    rows = re.findall(rf"std ({NUMBER}); its square x ({NUMBER}) \+- ({NUMBER})", text)
+    expected, ratio, half = np.array(rows, dtype=float).T
+    wanted = [1e99 / np.sqrt(0.99), np.sqrt(990), 1.0, np.sqrt(1.01**101 - 1.01)]
+    np.testing.assert_allclose(expected, wanted, rtol=6e-4)
+    assert np.all(np.abs(ratio - 1) < 5 * half / 1.96)
+    assert text.count("theory agrees") == 4
+
+    # Both directions: four layers halve the width. Draws vary by 2.5%, their means by 0.5%.
+    pair = rf"({NUMBER}) +({NUMBER}) +({NUMBER}) \+- {NUMBER}"
+    rows = re.findall(rf"^  1/fan_(?:in|out|avg) +{pair} +{pair}$", text, re.MULTILINE)
+    found = np.array(rows, dtype=float).reshape(3, 2, 3)
+    wanted = np.array([[1, 1 / 16], [16, 1], [(4 / 3) ** 4, (2 / 3) ** 4]])
+    for column, tolerance in enumerate((5e-4, 0.13, 0.03)):
+        np.testing.assert_allclose(found[:, :, column], wanted, rtol=tolerance)
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def infinitely_wide(images, weight_var, layers):
