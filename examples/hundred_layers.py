@@ -89,7 +89,9 @@ def compare(snippet: Snippet, run: vp.Run, numpy: tuple[float, float]) -> None:
         if told is not None:
             shown, agrees = f"{told:.5g}", "yes" if low <= told <= high else "NO"
         interval = f"{low:.3g} to {high:.3g}"
-        print(f"  {name:6}{shown:>11}{anew:>11.3g}{median:>11.3g}{interval:>26}{agrees:>9}")
+        print(
+            f"  {name:6}{shown:>11}{anew:>11.3g}{median:>11.3g}{interval:>26}{agrees:>9}".rstrip()
+        )
     root = np.sqrt(expected(snippet).mean())
     ratio = (draws / root) ** 2
     theory = run.theory()
