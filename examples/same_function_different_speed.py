@@ -28,7 +28,7 @@ except ModuleNotFoundError:
 
 FACTORS = {"conv1": 3.0, "conv2": 200.0}
 BATCH, RATE, EPS = 32, 1e-3, 1e-7  # Keras's
-COMPARED = 2  # images
+COMPARED = 2  # images are enough
 OUTPUTS = 1.2e-7  # how far they were apart
 DOCUMENT = {  # loss by epoch, as far as it was told
     "model 1": [0.0280, 0.0111, 0.0110, 0.0105],
@@ -59,6 +59,20 @@ def networks(filters: int) -> dict[str, vp.Network]:
         "model 2": vp.rescale(model1, FACTORS, where="output"),
         "model 3": vp.rescale(model1, FACTORS, where="input"),
     }
+
+
+def compare(
+    nets: dict[str, vp.Network], images: np.ndarray, masks: np.ndarray
+) -> dict[str, vp.Comparison]:
+    """Print models 2 and 3 beside model 1, and return both comparisons."""
+    found = {}
+    for name, how in (("model 2", "outputs divided"), ("model 3", "inputs divided")):
+        few = slice(COMPARED)
+        found[name] = vp.compare(
+            nets["model 1"], nets[name], images[few], targets=masks[few], loss="bce", eps=EPS
+        )
+        print(f"Model 1 (a) and {name}, {how} (b)\n\n{found[name]}\n")
+    return found
 
 
 def adam(model: torch.nn.Module, found: vp.Comparison | None = None) -> torch.optim.Adam:
@@ -161,18 +175,9 @@ def main() -> None:
 
     images, masks = data(args.images)
     nets = networks(args.filters)
-    found = {}
-    for name, how in (("model 2", "outputs divided"), ("model 3", "inputs divided")):
-        found[name] = comparison = vp.compare(
-            nets["model 1"],
-            nets[name],
-            images[:COMPARED],
-            targets=masks[:COMPARED],
-            loss="bce",
-            eps=EPS,
-        )
-        print(f"Model 1 (a) and {name}, {how} (b)\n\n{comparison}\n")
-        if args.plot:
+    found = compare(nets, images, masks)
+    if args.plot:
+        for name, comparison in found.items():
             comparison.plot().savefig(f"{args.plot}_{name.replace(' ', '')}.png", dpi=120)
 
     models = {name: vp.torch.to_module(net) for name, net in nets.items()}
@@ -195,10 +200,10 @@ def main() -> None:
     )
     epochs = []
     for losses in train(models, optimizers, images, masks, args.epochs):
-        epochs.append(losses)
-        told = [each[len(epochs) - 1 : len(epochs)] for each in DOCUMENT.values()]
         cells = [f"{loss:9.4f}" for loss in losses.mean(axis=1)]
-        cells += [f"{each[0]:9.4f}" if each else f"{'-':>9}" for each in told]
+        for told in DOCUMENT.values():
+            cells.append(f"{told[len(epochs)]:9.4f}" if len(epochs) < len(told) else f"{'-':>9}")
+        epochs.append(losses)
         print(f"{len(epochs):5}", *("".join(cells[i:j]) for i, j in ((0, 3), (3, 5), (5, 8))))
     losses = dict(zip(models, np.array(epochs).swapaxes(0, 1), strict=True))
     conclude(losses, outputs)
