@@ -130,8 +130,14 @@ def conclude(losses: dict[str, np.ndarray], outputs: float) -> None:
         ("an epoch's loss over that of model 1, at least", slower, told_slower, slower > 1),
     ):
         print(f"{words:50}{here:>10.3g}{told:>10.3g}  {'yes' if agrees else 'NO'}")
+    ratios = [
+        here / there
+        for each, told in zip(means, DOCUMENT.values(), strict=True)
+        for here, there in zip(each, told, strict=False)
+    ]
     print(
-        "\nHow large the losses are cannot agree: the document's images were others.\n\n"
+        f"\nThe losses are {min(ratios):.2f} to {max(ratios):.2f} times those of the document, "
+        "whose images\nwere others.\n\n"
         "With the rates and eps that the comparison says to multiply, the losses of\n"
         f"models 2 and 3 differ from those of model 1 by at most {coincide:.1e} of them in\n"
         f"any of {one.size} steps ({'' if coincide < 0.01 else 'NOT '}within 1%)."
