@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import varprop as vp
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NUMBER = r"-?\d+\.?\d*(?:e[+-]\d+)?"
 
@@ -40,36 +42,55 @@ def numpy_chains(trials):
     return variances
 
 
-def test_weight_scale():
-    trials = 24
-    text = output_of("weight_scale.py", "--trials", trials)
-    numbers = [[float(x) for x in re.findall(NUMBER, line[34:])] for line in text.splitlines()]
-    exploding_mean, exploding, one_unit, scaled_mean, scaled = np.array(numbers[1:])
+def test_hundred_layers(tmp_path):
+    pytest.importorskip("scipy")
+    pytest.importorskip("matplotlib")
+    trials, picture = 24, tmp_path / "hundred_layers.png"
+    text = output_of("hundred_layers.py", "--quick", "--plot", picture)
+    rows = re.findall(r"^  (?:mean|std) +(\S+) +(\S+) +(\S+) +(\S+) to (\S+)", text, re.MULTILINE)
+    numbers = np.array([[x if x != "-" else "nan" for x in row] for row in rows])
+    means, stds = numbers.astype(float).reshape(4, 2, 5).swapaxes(0, 1)
 
-    documents = [-4.06e95, 8.42e98, 32.76, 0.00026, 1.0215]  # shared/SEEDS.md
-    printed = [row[0] for row in numbers[1:]]
-    np.testing.assert_allclose(printed, documents, rtol=1e-3)
+    documents = [[-4.06e95, np.nan, 0.00026, np.nan], [8.42e98, 32.76, 1.0215, np.nan]]
+    np.testing.assert_array_equal([means[:, 0], stds[:, 0]], documents)  # shared/SEEDS.md
+    assert text.count("yes\n") == 5
+    assert "NO" not in text
 
-    # Medians over trials, whose standard error is about 1.25 times that of a mean. With weights of
-    # std 1 the variance is 100 times larger in each layer.
+    # Medians over trials, whose standard error is about 1.25 times that of a mean. Variances grow
+    # by the fan_in over what they are divided by: 100-fold with weights of std 1, and by 1% where
+    # the bias is not counted.
     variances = numpy_chains(trials)
-    unscaled = variances * 100.0 ** np.arange(1, 101)
-    for mean, std, theirs in (
-        (exploding_mean, exploding, unscaled),
-        (scaled_mean, scaled, variances),
-    ):
-        logs = np.log(theirs.mean(axis=1)) / 2
+    for i, growth in ((0, 100.0), (2, 1.0), (3, 1.01)):
+        logs = np.log((variances * growth ** np.arange(1, 101)).mean(axis=1)) / 2
         error = 1.25 * logs.std() * np.sqrt(2 / trials)
-        assert np.log(std[1]) == pytest.approx(np.median(logs), abs=5 * error)
-        assert std[2] < std[1] < std[3]
-        assert np.all(np.abs(mean[1:]) < 0.1 * std[3])
+        _, anew, median, low, high = stds[i]
+        assert np.log(median) == pytest.approx(np.median(logs), abs=5 * error)
+        assert np.log(anew) == pytest.approx(np.median(logs), abs=5 * logs.std())
+        assert low < median < high
+        assert np.all(np.abs(means[i, 1:]) < 0.1 * high)
 
     # Through one unit: |w| sqrt(chi^2_99 / 100), with |w|^2 a chi^2_1000.
     rng = np.random.default_rng(2)
     law = np.sqrt(rng.chisquare(1000, 10**6) * rng.chisquare(99, 10**6) / 100)
     error = 1.25 * law.std() / np.sqrt(trials)
-    assert one_unit[1] == pytest.approx(np.median(law), abs=5 * error)
-    assert one_unit[2:] == pytest.approx(np.quantile(law, (0.025, 0.975)), abs=10 * error)
+    assert stds[1, 2] == pytest.approx(np.median(law), abs=5 * error)
+    assert stds[1, 3:] == pytest.approx(np.quantile(law, (0.025, 0.975)), abs=10 * error)
+
+    rows = re.findall(rf"std ({NUMBER}); its square x ({NUMBER}) \+- ({NUMBER})", text)
+    expected, ratio, half = np.array(rows, dtype=float).T
+    wanted = [1e99 / np.sqrt(0.99), np.sqrt(990), 1.0, np.sqrt(1.01**101 - 1.01)]
+    np.testing.assert_allclose(expected, wanted, rtol=6e-4)
+    assert np.all(np.abs(ratio - 1) < 5 * half / 1.96)
+    assert text.count("theory agrees") == 4
+
+    # Both directions: four layers halve the width. Draws vary by 2.5%, their means by 0.5%.
+    pair = rf"({NUMBER}) +({NUMBER}) +({NUMBER}) \+- {NUMBER}"
+    rows = re.findall(rf"^  1/fan_(?:in|out|avg) +{pair} +{pair}$", text, re.MULTILINE)
+    found = np.array(rows, dtype=float).reshape(3, 2, 3)
+    wanted = np.array([[1, 1 / 16], [16, 1], [(4 / 3) ** 4, (2 / 3) ** 4]])
+    for column, tolerance in enumerate((5e-4, 0.13, 0.03)):
+        np.testing.assert_allclose(found[:, :, column], wanted, rtol=tolerance)
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def infinitely_wide(images, weight_var, layers):
@@ -135,13 +156,47 @@ def test_gradients(tmp_path):
         assert (tmp_path / f"gradients_{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def losses_by_hand(torch, factors, epochs):
+    """Train model 1 (factors of 1) or 2 without modules and optimizers: losses of the epochs."""
+    images, _, masks = vp.datasets.shapeset(64, size=(64, 96), channels=3, masks=True)
+    for image, mask in zip(images, masks, strict=True):
+        for channel in np.moveaxis(image, -1, 0):
+            channel *= -1 if channel[mask[:, :, 0] == 0].mean() > 0 else 1
+    x, y = (torch.tensor(part.transpose(0, 3, 1, 2)) for part in (images, masks))
+    shapes = {"conv1.weight": (3, 3, 3, 8), "conv2.weight": (3, 3, 8, 1)}
+    weights = [
+        torch.tensor(vp.weights(shape, "glorot_uniform", name=name).transpose(3, 2, 0, 1) * factor)
+        for (name, shape), factor in zip(shapes.items(), factors, strict=True)
+    ]
+    first, second = ([torch.zeros_like(w) for w in weights] for _ in range(2))
+    order, losses, step = np.random.default_rng(0), [], 0
+    for _ in range(epochs):
+        for chosen in order.permutation(64).reshape(2, 32):
+            step += 1
+            for w in weights:
+                w.requires_grad_()
+            hidden = torch.tanh(torch.conv2d(x[chosen], weights[0], padding=1) / factors[0])
+            p = torch.sigmoid(torch.conv2d(hidden, weights[1], padding=1) / factors[1])
+            loss = -torch.where(y[chosen] > 0, p.log(), (1 - p).log()).mean()
+            losses.append(loss.item())
+            for i, gradient in enumerate(torch.autograd.grad(loss, weights)):
+                first[i] = 0.9 * first[i] + 0.1 * gradient
+                second[i] = 0.999 * second[i] + 0.001 * gradient**2
+                root = (second[i] / (1 - 0.999**step)).sqrt() + 1e-7
+                move = 1e-3 * first[i] / (1 - 0.9**step) / root
+                weights[i] = (weights[i] - move).detach()
+    return np.reshape(losses, (epochs, 2)).mean(axis=1)
+
+
 def test_same_function_different_speed(tmp_path):
-    """Weights r times as large: r^2 with SGD and r with Adam, on the document's own networks."""
+    """Weights r times as large: r^2 with SGD and r with Adam; then trained, with these and not."""
+    torch = pytest.importorskip("torch")
     pytest.importorskip("matplotlib")
     name = "same_function_different_speed.py"
-    text = output_of(name, "--images", 1, "--filters", 40, "--plot", tmp_path / "models")
+    text = output_of(name, "--quick", "--plot", tmp_path / "models")
     assert text.count("The same function: outputs of up to") == 2
-    differences = re.findall(rf"differ by at most ({NUMBER})", text)
+    differences = re.findall(rf"outputs of up to {NUMBER} differ by at most ({NUMBER})", text)
+    assert len(differences) == 2
     assert all(float(difference) < 1e-12 for difference in differences)
     rows = re.findall(rf"^conv(\d).weight +{' +'.join([f'({NUMBER})'] * 7)}$", text, re.MULTILINE)
     assert len(rows) == 4
@@ -149,8 +204,40 @@ def test_same_function_different_speed(tmp_path):
         r = {1: 3.0, 2: 200.0}[layer]
         wanted = [r, 1 / r, 1 / r**2, 1 / r, r**2, r, 1 / r]
         np.testing.assert_allclose(numbers, wanted, rtol=0.005)  # three digits
-    for model in ("model2", "model3"):
-        assert (tmp_path / f"models_{model}.png").read_bytes().startswith(b"\x89PNG")
+
+    # The losses that training by hand has, to the four digits that are printed.
+    rows = re.findall(rf"^ +(\d) +{' +'.join([f'({NUMBER}|-)'] * 8)}$", text, re.MULTILINE)
+    table = np.array([[x.replace("-", "nan") for x in row] for row in rows], dtype=float)
+    assert table[:, 0].tolist() == [1, 2, 3, 4]
+    one = losses_by_hand(torch, (1.0, 1.0), 4)
+    two = losses_by_hand(torch, (3.0, 200.0), 4)
+    wanted = np.transpose([one, two, two, one, one])
+    np.testing.assert_allclose(table[:, 1:6], wanted, atol=6e-5)
+    assert np.all(one < two)
+    document = [  # shared/SEEDS.md
+        [0.0280, 0.0111, 0.0110, 0.0105],
+        [0.1059, 0.0260, 0.0187, np.nan],
+        [0.1057, 0.0260, 0.0187, 0.0155],
+    ]
+    np.testing.assert_array_equal(table[:, 6:].T, document)
+
+    outputs, tracking, slower = re.findall(rf"^.+ ({NUMBER}) +{NUMBER}  yes$", text, re.MULTILINE)
+    assert float(outputs) < 1e-6
+    assert float(tracking) < 1e-4
+    assert float(slower) == pytest.approx((two / one).min(), rel=0.005)
+    (coincide,) = re.findall(rf"model 1 by at most ({NUMBER}) of them", text)
+    assert float(coincide) < 1e-3
+    assert "(within 1%)" in text
+    for picture in ("model2", "model3", "losses"):
+        assert (tmp_path / f"models_{picture}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_same_function_different_speed_without_torch():
+    path = str(EXAMPLES / "same_function_different_speed.py")
+    code = f"import runpy, sys; sys.modules['torch'] = None; runpy.run_path({path!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == 'The training needs PyTorch: pip install "varprop[torch]"\n'
 
 
 def test_finite_width(tmp_path):

@@ -1,7 +1,7 @@
 """varprop tells whether a deep network's signal survives its own random initialization.
 
-The public names; ``varprop.reference`` states the same computations in plain NumPy, and
-``varprop.theory`` says what infinitely wide networks do.
+The public names; ``varprop.reference`` states the same computations in plain NumPy,
+``varprop.theory`` says what infinitely wide networks do, and ``varprop.datasets`` draws images.
 """
 
 from importlib import import_module
@@ -61,7 +61,7 @@ from varprop.network import Network, mlp
 from varprop.run import Run, UnhealthySignal, Verdict
 
 if TYPE_CHECKING:
-    from varprop import activations, initializers, reference, theory
+    from varprop import activations, datasets, initializers, reference, theory
     from varprop import jax as jax
     from varprop import keras as keras
     from varprop import torch as torch
@@ -111,6 +111,7 @@ __all__ = [
     "activations",
     "compare",
     "concat",
+    "datasets",
     "fans",
     "gain",
     "gain_table",
@@ -130,6 +131,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:  # imported when asked for; the frameworks may be missing
-    if name in ("jax", "keras", "reference", "theory", "torch"):
+    if name in ("datasets", "jax", "keras", "reference", "theory", "torch"):
         return import_module(f"varprop.{name}")
     raise AttributeError(f"module 'varprop' has no attribute {name!r}")
