@@ -158,3 +158,20 @@ def test_shapes_that_differ():
         a.merge(b)
     with pytest.raises(TypeError, match="Moments"):
         a.merge(3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_side_by_side_apart_or_unaligned_the_bits_are_the_same(dtype):
+    numbers = np.random.default_rng(3).normal(2.0, 3.0, (7, 1, 431)).astype(dtype)
+    apart = np.zeros((7, 1, 862), dtype)[..., ::2]
+    apart[...] = numbers
+    raw = np.zeros(numbers.nbytes + 1, np.uint8)[1:]
+    unaligned = raw.view(dtype).reshape(numbers.shape)
+    unaligned[...] = numbers
+    assert not unaligned.flags.aligned
+    found = []
+    for array in (numbers, apart, unaligned, numbers.transpose(2, 0, 1)):
+        moments = vp.Moments()
+        moments.update(array)
+        found.append((moments.count, moments.mean, moments.var, moments.kurtosis, moments.min))
+    assert len(set(found)) == 1

@@ -250,7 +250,6 @@ UNTOLD = r"input_shape cannot be told from the modules.*: give input_shape=\(cha
         (nn.TransformerEncoderLayer(8, 2), {}, "TransformerEncoderLayer: varprop has no such"),
         (nn.Sequential(Own(4, 4)), {}, r"module '0' \(Own\): it is a Linear with a forward of"),
         (nn.Sequential(nn.ReLU(), nn.Sequential()), {}, r"module '1' \(Sequential\): it must not"),
-        (nn.Sequential(nn.LazyLinear(4)), {}, r"module '0' \(LazyLinear\): it is lazy"),
         (normed(), {}, r"module '0' \(Param.*\): a Linear must have .* alone, got parametriz"),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2)),
@@ -358,3 +357,9 @@ def test_what_is_no_module_at_all():
 def test_tied_values_may_be_kept():
     net = from_module(tied(), values=True)
     assert net.layers[0].weight == net.layers[2].weight
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")  # before torch 2.5
+def test_lazy_modules_are_named():
+    with pytest.raises(ValueError, match=r"module '0' \(LazyLinear\): it is lazy"):
+        from_module(nn.Sequential(nn.LazyLinear(4)))

@@ -76,9 +76,10 @@ def bits(tensor):
 
 def state(model: nn.Module) -> dict[str, object]:
     """Everything about a model and about torch that a profile might leave changed."""
+    attention = getattr(torch.backends, "mha", None)  # since torch 2.3
     found: dict[str, object] = {
         "random": torch.get_rng_state().numpy().tobytes(),
-        "fast path": torch.backends.mha.get_fastpath_enabled(),
+        "fast path": attention and attention.get_fastpath_enabled(),
         "modes": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
     }
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:

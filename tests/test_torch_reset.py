@@ -223,3 +223,11 @@ def test_tied_parameters_have_the_law_of_their_first_place():
     assert reset_parameters(model, 1) == []
     expected = varprop.weights((8, 50), "normal", seed=1, name="embedding.weight")
     np.testing.assert_array_equal(model["head"].weight.detach().numpy(), expected.T)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_layers_without_inputs_have_zero_biases():
+    layer = torch.nn.Linear(0, 3)
+    torch.nn.init.ones_(layer.bias)
+    assert reset_parameters(layer, seed=0) == []
+    assert (layer.bias == 0).all()  # as torch has it

@@ -121,10 +121,15 @@ class Step(NamedTuple):
         return None if self.depth else ""
 
     @property
+    def role(self) -> str:
+        """What it does, by which a verdict holds like against like: all activations are alike."""
+        return self.layer.role if isinstance(self.layer, Module) else self.kind
+
+    @property
     def pointwise(self) -> bool:
         """Whether it is a normalization or an activation of its own."""
         if isinstance(self.layer, Module):
-            return self.layer.pointwise
+            return self.layer.pointwise and self.role != "dropout"
         return isinstance(self.layer, Normalization | Activation | Elementwise)
 
 

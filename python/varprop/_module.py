@@ -94,6 +94,14 @@ class Module(Layer):
     stretch: str | None = None
     drawn: tuple[Drawn, ...] = ()
 
+    @property
+    def role(self) -> str:
+        """What it does: "activation" and "dropout", whatever their classes; else its class."""
+        name = self.type.lower()
+        if not self.pointwise or "norm" in name:
+            return self.type
+        return "dropout" if "drop" in name else "activation"
+
     def output_shape(self, _shape: Shape, /) -> Shape:
         """Return the shape that left it."""
         return self.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -244,9 +245,13 @@ def _chain(values: Iterable[object], link: str = " then ") -> str:
 
 def _counted(values: Iterable[object]) -> str:
     """Write how often each of some values is there: ``torch_linear x 24 and zeros x 12``."""
-    counts = Counter(map(str, values))
+    counts = Counter(re.sub(r"\d+\.\d{5,}", _short_number, str(value)) for value in values)
     words = [text if count == 1 else f"{text} x {count}" for text, count in counts.most_common()]
     return " and ".join(words if len(words) <= 3 else [*words[:3], "others"])
+
+
+def _short_number(digits: re.Match[str]) -> str:
+    return f"{float(digits[0]):.4g}"
 
 
 def _foot(run: Run) -> list[list[str]]:

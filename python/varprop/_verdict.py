@@ -221,7 +221,7 @@ def _whole(stage: list[int], steps: tuple[Step, ...]) -> list[int]:
     last = steps[stage[-1]]
     if not last.pointwise:
         return stage
-    first = next(i for i, position in enumerate(stage) if steps[position].kind == last.kind)
+    first = next(i for i, position in enumerate(stage) if steps[position].role == last.role)
     return stage[first:] if first < len(stage) - 1 else stage
 
 

@@ -12,7 +12,7 @@ from varprop.torch._audit.audit import Audit, audit  # noqa: E402
 from varprop.torch._convert.from_module import from_module  # noqa: E402
 from varprop.torch._convert.to_module import to_module  # noqa: E402
 from varprop.torch._initialize import fill_, init_, reset_parameters  # noqa: E402
-from varprop.torch._profile import profile  # noqa: E402
+from varprop.torch._profile.profile import profile  # noqa: E402
 
 __all__ = [
     "Audit",

@@ -26,18 +26,18 @@ def _of_linear(owner: nn.Module, attribute: str) -> Law:
     if attribute == "weight":
         return _LINEAR
     if not isinstance(owner, _ConvNd):
-        return _within(1.0 / math.sqrt(int(str(owner.in_features))))
+        return _over_root(_size(owner, "in_features"))
     # What torch takes for fan_in. The weight is not asked: parametrized, it is computed.
     inputs = owner.out_channels if owner.transposed else owner.in_channels
-    return _within(1.0 / math.sqrt(inputs // owner.groups * math.prod(owner.kernel_size)))
+    return _over_root(inputs // owner.groups * math.prod(owner.kernel_size))
 
 
 def _of_bilinear(owner: nn.Module, _attribute: str) -> Law:
-    return _within(1.0 / math.sqrt(int(str(owner.in1_features))))
+    return _over_root(_size(owner, "in1_features"))
 
 
 def _of_recurrent(owner: nn.Module, _attribute: str) -> Law:
-    return _within(1.0 / math.sqrt(int(str(owner.hidden_size))))
+    return _over_root(_size(owner, "hidden_size"))
 
 
 def _of_norm(_owner: nn.Module, attribute: str) -> Law:
@@ -49,7 +49,7 @@ def _of_embedding(_owner: nn.Module, _attribute: str) -> Law:
 
 
 def _of_prelu(owner: nn.Module, _attribute: str) -> Law:
-    return Constant(float(str(owner.init)))
+    return Constant(float(owner.init))  # type: ignore[arg-type]
 
 
 def _of_attention(_owner: nn.Module, attribute: str) -> Law:
@@ -58,8 +58,14 @@ def _of_attention(_owner: nn.Module, attribute: str) -> Law:
     return _ZEROS if attribute == "in_proj_bias" else _XAVIER_UNIFORM
 
 
-def _within(bound: float) -> Law:
-    return Uniform(-bound, bound)
+def _over_root(size: int) -> Law:
+    """Return the law between +-1 / sqrt(size), zeros where nothing comes in."""
+    bound = 1.0 / math.sqrt(size) if size else 0.0
+    return Uniform(-bound, bound) if bound else _ZEROS
+
+
+def _size(owner: nn.Module, attribute: str) -> int:
+    return int(getattr(owner, attribute))
 
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, *filter(None, [getattr(nn, "RMSNorm", None)]))

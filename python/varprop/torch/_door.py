@@ -43,7 +43,9 @@ def our_order(dimensions: int) -> tuple[int, ...]:
 
 def last_channels(dimensions: int) -> tuple[int, ...]:
     """Return the axes of a batch of signals in our order: of images, channels come last."""
-    return (0, 2, 3, 1) if dimensions == 4 else tuple(range(dimensions))
+    if dimensions not in (4, 5):
+        return tuple(range(dimensions))
+    return (0, *range(2, dimensions), 1)
 
 
 def our_shape(shape: Shape) -> Shape:

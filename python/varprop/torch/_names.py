@@ -45,6 +45,11 @@ class Parameter(NamedTuple):
         """Qualified name of the first place."""
         return self.places[0].name
 
+    @property
+    def is_weight(self) -> bool:
+        """Whether it has two or more dimensions."""
+        return self.tensor.dim() > 1
+
 
 def parameters(module: nn.Module) -> list[Parameter]:
     """Return all parameters, in the order of ``module.named_parameters()``; all have a shape."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from varprop import _loss, _spec
 from varprop._weights import weights
 from varprop.torch import _door
-from varprop.torch._watch import first_tensor
+from varprop.torch._profile.watch import first_tensor
 
 Loss = str | Callable[..., torch.Tensor]
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from varprop.torch._names import Parameter
-from varprop.torch._taps import unchanged
+from varprop.torch._profile.taps import unchanged
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch.autograd import grad_mode
 
 Tell = Callable[[torch.Tensor], None]
 
@@ -32,8 +33,7 @@ def tapped(tensor: torch.Tensor, tell: Tell) -> torch.Tensor:
 
 def unchanged(tensor: torch.Tensor) -> AbstractContextManager[None]:
     """Put autograd's count of a tensor's changes in place back afterwards."""
-    graph: Any = torch.autograd
-    kept: AbstractContextManager[None] = graph._unsafe_preserve_version_counter(tensor)
+    kept: AbstractContextManager[None] = grad_mode._unsafe_preserve_version_counter(tensor)
     return kept
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +15,9 @@ from varprop._moments import Moments
 from varprop.torch import _door
 from varprop.torch._defaults import is_norm
 from varprop.torch._names import modules
-from varprop.torch._taps import tap, tapped
+from varprop.torch._profile.taps import tap, tapped
+
+_is_wrapped: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 
 
 class Seen:
@@ -128,6 +130,7 @@ class Watch:
         self._latest_back: tuple[_Value, Seen] | None = None
         self._handles: list[Any] = []
         self._taps: list[Any] = []
+        self._blind: dict[nn.Module, list[Call]] = {}  # calls within torch.no_grad()
         self._watching = False
 
     def __enter__(self) -> Watch:
@@ -158,13 +161,17 @@ class Watch:
     def _forget(self) -> None:
         """Let go of the tensors of the last pass."""
         self._latest = self._latest_back = None
+        self._blind = {}
         for handle in self._taps:
             handle.remove()
         self._taps.clear()
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._watching:
-            return None
+            again, tensor = self._again(module), first_tensor(args)
+            if again is None or tensor is None or not again.pointwise:
+                return None
+            return self._enters(again, tensor, args, kwargs)
         count = self._counts[module] = self._counts.get(module, 0) + 1
         name = self._names[module]
         call = Call(name if count == 1 else f"{name}:{count}", module)
@@ -173,27 +180,41 @@ class Watch:
         tensor = entering[0] if entering else None
         main = None if tensor is None or every[0] is not tensor else _Value.of(tensor)
         self._frames.append(_Frame(call, main))
+        if not torch.is_grad_enabled():
+            self._blind.setdefault(module, []).append(call)
         alone = len(entering) == 1 and any(item is tensor for item in args)
         if tensor is None or not alone or not _may_be_pointwise(module):
             return None
         call.pointwise, call.shape = True, tuple(tensor.shape)
         call.entered = self._seen(tensor)
+        return self._enters(call, tensor, args, kwargs)
+
+    def _enters(
+        self, call: Call, tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """See the gradient by what enters a pointwise module; return the arguments for it."""
         if not (tensor.requires_grad and torch.is_grad_enabled()):
             return None
-        if getattr(module, "inplace", False):
+        if getattr(call.module, "inplace", False):
             call.returned = self._returned(tensor)
             return None
         # Another name for what enters, so that the gradient is that through this module alone.
         call.returned = Seen()
         alias = tapped(tensor, partial(self._came_back, call.returned))
-        self._latest = _Look(_Value.of(alias), call.entered)
+        if self._watching:
+            self._latest = _Look(_Value.of(alias), call.entered)
         return tuple(alias if item is tensor else item for item in args), kwargs
 
     def _after(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         del args, kwargs
-        if not self._watching or all(f.call.module is not module for f in self._frames):
+        if not self._watching:
+            again, tensor = self._again(module), first_tensor(output)
+            if again is not None and not again.pointwise and tensor is not None:
+                again.returned = self._returned(tensor)
+            return
+        if all(f.call.module is not module for f in self._frames):
             return
         frame = self._frames.pop()
         while frame.call.module is not module:  # left by an exception that was caught
@@ -224,16 +245,24 @@ class Watch:
         return self._latest.seen
 
     def _returned(self, tensor: torch.Tensor) -> Seen | None:
-        """Return what will have the gradient by a tensor that has just been looked at."""
-        look = self._latest
-        if look is None or not tensor.requires_grad:
+        """Return what will have the gradient by a tensor, of one just looked at the same again."""
+        if not tensor.requires_grad:
             return None
-        if look.returned is None:
-            look.returned = Seen()
-            handle = tap(tensor, partial(self._came_back, look.returned))
-            if handle is not None:
-                self._taps.append(handle)
-        return look.returned
+        look = self._latest if self._watching else None
+        if look is not None and look.returned is not None:
+            return look.returned
+        seen = Seen()
+        handle = tap(tensor, partial(self._came_back, seen))
+        if handle is not None:
+            self._taps.append(handle)
+        if look is not None:
+            look.returned = seen
+        return seen
+
+    def _again(self, module: nn.Module) -> Call | None:
+        """Return the call that a checkpoint makes again on the way back, to see its gradient."""
+        blind = self._blind.get(module, [])
+        return blind[0] if len(blind) == 1 and torch.is_grad_enabled() else None
 
     def _came_back(self, seen: Seen, gradient: torch.Tensor) -> None:
         if self._watching:  # within the pass: a model that differentiates
@@ -267,7 +296,8 @@ def first_tensor(value: Any) -> torch.Tensor | None:
 
 
 def _is_signal(tensor: torch.Tensor) -> bool:
-    plain = tensor.layout == torch.strided and not tensor.is_nested
+    """Return whether a tensor holds real numbers in memory of its own, as none does in vmap."""
+    plain = tensor.layout == torch.strided and not tensor.is_nested and not _is_wrapped(tensor)
     return plain and tensor.dtype in _door.DTYPES and tensor.numel() > 0
 
 

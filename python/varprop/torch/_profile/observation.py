@@ -12,8 +12,8 @@ from varprop import _catalogue
 from varprop._moments import Moments
 from varprop._statistics import Observed
 from varprop.torch import _door
-from varprop.torch._trunk import Told
-from varprop.torch._watch import Seen
+from varprop.torch._profile.trunk import Told
+from varprop.torch._profile.watch import Seen
 
 
 class Observation:
@@ -54,9 +54,7 @@ def _zeros(count: int) -> Moments:
 
 
 def _by_parameters(steps: list[Told], weights: bool) -> list[Moments]:
-    tensors = [
-        [own.parameter.tensor for own in step.owned if own.is_weight == weights] for step in steps
-    ]
+    tensors = [[own.tensor for own in step.owned if own.is_weight == weights] for step in steps]
     return [_of_tensors(own) for own in tensors if own]
 
 

@@ -22,13 +22,13 @@ from varprop.network import Network
 from varprop.run import Run
 from varprop.torch import _door, _shards
 from varprop.torch._initialize import zero_padding
-from varprop.torch._lent import lent
 from varprop.torch._names import Parameter, parameters
-from varprop.torch._objective import Loss, Objective
-from varprop.torch._observation import Observation, check_same, observed, out_of_range
+from varprop.torch._profile.lent import lent
+from varprop.torch._profile.objective import Loss, Objective
+from varprop.torch._profile.observation import Observation, check_same, observed, out_of_range
+from varprop.torch._profile.trunk import Told, told
+from varprop.torch._profile.watch import Watch
 from varprop.torch._rules import Laws, assign
-from varprop.torch._trunk import Told, told
-from varprop.torch._watch import Watch
 
 _KEPT = {torch.float32, torch.float64, torch.float16, torch.int64}  # that a run's file can hold
 _STATISTICS = ("moments", "extremes", "kurtosis")  # that the core's moments have
@@ -60,7 +60,8 @@ def profile(
     model : Module
     inputs : Tensor, array, tuple or mapping
         What the model is called with: a tuple holds several arguments, a mapping those by keyword.
-        The same in each trial; the first axis is the batch.
+        The same in each trial; the first axis is the batch. Arrays of real numbers come in the
+        dtype of the model.
     init : law or mapping, optional
         As of :func:`init_`; by default torch's own laws. Parameters that it says nothing of keep
         their values.
@@ -71,9 +72,11 @@ def profile(
     loss : str or callable, optional
         As of :func:`varprop.simulate`: "gaussian" (the default) sends standard normals back from
         the output; "mse", "softmax_cross_entropy" (classes on the last axis), "bce"; or a function
-        of the output, and of the targets where there are any, that returns one number.
+        of the output, and of the targets where there are any, that returns one number. Of a tuple
+        or a mapping losses by name take the first tensor.
     targets : Tensor or array, optional
-        What the loss compares with; else drawn, of a loss by name.
+        What the loss compares with, of the output's shape, or labels of all positions; else
+        drawn, of a loss by name.
     statistics : str or iterable of str
         "moments" always; "extremes" and "kurtosis".
     threads : int, optional
@@ -86,8 +89,10 @@ def profile(
     Run
         Layers are the modules in the order in which they return, by their qualified names; a
         second call of one has ":2" at its name. Modules that only chain others, as Sequential
-        does, are left out. ``weight_gradients`` are of all parameters of two or more dimensions
-        of a module. The verdict follows the repeated blocks, where the model has some.
+        does, are left out. Of a module that returns several tensors the first counts. Gradients
+        are 0 where none came back, NaN within ``torch.no_grad()``, where none can.
+        ``weight_gradients`` are of all parameters of two or more dimensions of a module. The
+        verdict follows the repeated blocks, where the model has some.
 
     Raises
     ------
@@ -286,9 +291,9 @@ def _network(steps: list[Told], laws: dict[str, Law], inputs: torch.Tensor) -> N
             stretch=step.stretch,
             drawn=tuple(
                 Drawn(
-                    own.parameter.name,
-                    laws.get(own.parameter.name),
-                    _door.our_shape(tuple(own.parameter.tensor.shape)),
+                    own.name,
+                    laws.get(own.name),
+                    _door.our_shape(tuple(own.tensor.shape)),
                 )
                 for own in step.owned
             ),

@@ -8,19 +8,7 @@ from typing import NamedTuple
 from torch import nn
 
 from varprop.torch._names import Parameter
-from varprop.torch._watch import Call, within
-
-
-class Owned(NamedTuple):
-    """A parameter of a step, under its name there: "weight", or "out_proj.weight"."""
-
-    name: str
-    parameter: Parameter
-
-    @property
-    def is_weight(self) -> bool:
-        """Whether it has two or more dimensions."""
-        return self.parameter.tensor.dim() > 1
+from varprop.torch._profile.watch import Call, within
 
 
 class Told(NamedTuple):
@@ -31,14 +19,14 @@ class Told(NamedTuple):
     call : Call
     stretch : str or None
         The stretch of the trunk that it is a step of; None within blocks.
-    owned : list of Owned
+    owned : list of Parameter
         Its weights, and the biases beside them: its own and those of modules inside it that are not
         called, as the projection of MultiheadAttention.
     """
 
     call: Call
     stretch: str | None
-    owned: list[Owned]
+    owned: list[Parameter]
 
     @property
     def type(self) -> str:
@@ -116,24 +104,20 @@ def _stretches(root: Call, steps: list[Call], blocks: set[type[nn.Module]]) -> d
     return stretches or {id(call): "" for call in steps if id(call) not in around}
 
 
-def _owned(steps: list[Call], found: list[Parameter]) -> dict[int, list[Owned]]:
+def _owned(steps: list[Call], found: list[Parameter]) -> dict[int, list[Parameter]]:
     """Return the weights and biases of each step by its position; only first calls have any."""
     positions: dict[nn.Module, int] = {}
     for i, call in enumerate(steps):
         positions.setdefault(call.module, i)
-    owned: dict[int, list[Owned]] = {}
+    owned: dict[int, list[Parameter]] = {}
     for parameter in found:
         place = parameter.places[0]
         called = [i for i, m in enumerate(place.lineage) if m in positions]
         if not called:
             continue
-        parts = place.name.split(".")
-        # The modules between it and its step are the last parts of its name, but for wrappers.
-        depth = len(place.lineage) - called[-1]
-        name = ".".join(parts[-depth:])
-        owned.setdefault(positions[place.lineage[called[-1]]], []).append(Owned(name, parameter))
+        owned.setdefault(positions[place.lineage[called[-1]]], []).append(parameter)
     return {
-        i: [own for own in all_own if own.is_weight or "bias" in own.name]
+        i: [own for own in all_own if own.is_weight or "bias" in own.places[0].attribute]
         for i, all_own in owned.items()
         if any(own.is_weight for own in all_own)
     }
