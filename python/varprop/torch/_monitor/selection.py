@@ -1,0 +1,65 @@
+"""Which modules of a model are watched: by patterns of names, and by types."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from varprop.torch._names import modules
+
+Layers = str | type[nn.Module] | Iterable[str | type[nn.Module]]
+
+
+def names(model: nn.Module) -> dict[nn.Module, str]:
+    """Return the name of every module, of the model itself its class."""
+    found: dict[nn.Module, str] = {}
+    for name, lineage in modules(model):
+        found.setdefault(lineage[-1], name or type(model).__name__)
+    return found
+
+
+def select(model: nn.Module, layers: Layers | None) -> set[nn.Module]:
+    """Return the modules that patterns or types match; all without any.
+
+    Raises
+    ------
+    ValueError
+        One that matches no module; the nearest name is said.
+    TypeError
+        Neither a pattern nor a type of module.
+    """
+    found = names(model)
+    if layers is None:
+        return set(found)
+    chosen: set[nn.Module] = set()
+    given = [layers] if isinstance(layers, (str, type)) else list(layers)
+    if not given:
+        raise ValueError("layers must not be empty")
+    for key in given:
+        if isinstance(key, str):
+            matched = {module for module, name in found.items() if fnmatchcase(name, key)}
+        elif isinstance(key, type) and issubclass(key, nn.Module):  # type: ignore[redundant-expr]
+            matched = {module for module in found if isinstance(module, key)}
+        else:
+            raise TypeError(f"layers must be patterns of names or types of modules, got {key!r}")
+        if not matched:
+            raise _unmatched(key, found)
+        chosen |= matched
+    return chosen
+
+
+def _unmatched(key: str | type[nn.Module], found: dict[nn.Module, str]) -> ValueError:
+    if isinstance(key, str):
+        near = difflib.get_close_matches(key, found.values(), n=1, cutoff=0.3)
+        some = f"the nearest is {near[0]!r}" if near else _listed(list(found.values()))
+        return ValueError(f"layers: {key!r} matches no module: {some}")
+    types = list(dict.fromkeys(type(module).__name__ for module in found))
+    return ValueError(f"layers: {key.__name__} matches no module: {_listed(types)}")
+
+
+def _listed(some: list[str]) -> str:
+    more = f" and {len(some) - 10} more" if len(some) > 10 else ""
+    return f"there are {', '.join(some[:10])}{more}"

@@ -1,0 +1,85 @@
+"""When a model is trained by a step: hooks on all optimizers that hold parameters of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+Parameters = list[torch.Tensor]
+
+
+class Steps:
+    """Tells when a step begins, and of every optimizer before and after it moves parameters.
+
+    Several optimizers make one step together: it begins where one of them steps anew.
+
+    Parameters
+    ----------
+    parameters : iterable of Tensor
+        Of the model.
+    begins : callable
+        Called where a step begins.
+    before, after : callable
+        Called with those of the parameters that an optimizer holds.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.Tensor],
+        begins: Callable[[], None],
+        before: Callable[[Parameters], None],
+        after: Callable[[Parameters], None],
+    ) -> None:
+        self._ids = {id(p) for p in parameters}
+        self._begins, self._before, self._after = begins, before, after
+        self._stepping: list[Optimizer] = []  # the optimizers of the present step
+        self._handles: list[Any] = []
+
+    def start(self) -> None:
+        """Put the hooks on."""
+        self._handles = [
+            register_optimizer_step_pre_hook(self._pre),
+            register_optimizer_step_post_hook(self._post),
+        ]
+
+    def stop(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._stepping = [], []
+
+    def _pre(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        held = self._held(optimizer)
+        if not held:
+            return
+        if not self._stepping or any(one is optimizer for one in self._stepping):
+            self._stepping = []
+            self._begins()
+        self._stepping.append(optimizer)
+        if not _has_closure(args, kwargs):
+            self._before(held)
+
+    def _post(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        held = self._held(optimizer)
+        if not held:
+            return
+        if _has_closure(args, kwargs):  # which has sent gradients back within the step
+            self._before(held)
+        self._after(held)
+
+    def _held(self, optimizer: Optimizer) -> Parameters:
+        return [
+            p for group in optimizer.param_groups for p in group["params"] if id(p) in self._ids
+        ]
+
+
+def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    # Of a hook on all optimizers the optimizer itself is the first of the arguments.
+    return any(callable(a) and not isinstance(a, Optimizer) for a in (*args, *kwargs.values()))
