@@ -95,9 +95,8 @@ class Signal(Seen):
 
 def shares(function: ActivationFunction, entering: torch.Tensor, threshold: float) -> Shares:
     """Return the shares of an activation's slopes; units are channels, or else the last axis."""
-    kind = np.float64 if entering.dtype == torch.float64 else np.float32
-    tensor = entering.detach().cpu()
-    slopes = np.array(tensor.to(torch.float64 if kind is np.float64 else torch.float32), order="C")
+    dtype = torch.float64 if entering.dtype == torch.float64 else torch.float32
+    slopes = np.array(entering.detach().to("cpu", dtype).numpy(), order="C")
     _core.activate(slopes, activations.NAMES.index(function.name), function.parameter, True)
     units = 1 if slopes.ndim > 3 else slopes.ndim - 1
     zero = slopes == 0
