@@ -2,7 +2,8 @@
 
 Two processes train the same network by the same batches, one of them within a Monitor. A round asks
 each for as many steps as there are from one record to the next, so for one record; the ratio is of
-the same round. Shown are medians, with the quartiles of the ratio.
+the same round. Shown are medians, with the quartiles of the ratio, and the ratio of the
+processors' times, which others on a shared machine hardly change.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ def work(side: str, every: int, threads: int) -> None:
         train(10)
         print(flush=True)
         for _ in sys.stdin:
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             train(every)
-            print(time.perf_counter() - start, flush=True)
+            print(time.perf_counter() - start, time.process_time() - cpu, flush=True)
 
 
 class Worker:
@@ -76,13 +77,13 @@ class Worker:
             raise SystemExit(f"a side failed: {self.process.args!r}")
         return line
 
-    def measure(self) -> float:
-        """Return the time of one round, in seconds."""
+    def measure(self) -> list[float]:
+        """Return the time of one round, and that of the processors, in seconds."""
         assert self.process.stdin is not None
         time.sleep(PAUSE)
         self.process.stdin.write("run\n")
         self.process.stdin.flush()
-        return float(self.answer())
+        return [float(text) for text in self.answer().split()]
 
 
 def main() -> None:
@@ -96,17 +97,21 @@ def main() -> None:
         side, every, threads = options.worker
         work(side, int(every), int(threads))
         return
-    print(f"{LAYERS} x {WIDTH} tanh, batch {BATCH}, a record of {HELD_OUT} rows in {options.every} steps")
-    print(f"{'threads':>7}{'alone s':>9}{'watched s':>11}{'ratio':>8}{'quartiles':>15}")
+    print(
+        f"{LAYERS} x {WIDTH} tanh, batch {BATCH}, {HELD_OUT} rows watched in {options.every} steps"
+    )
+    print(f"{'threads':>7}{'alone s':>9}{'watched s':>11}{'ratio':>8}{'quartiles':>15}{'cpu':>8}")
     for threads in options.threads:
         workers = [Worker(side, options.every, threads) for side in ("alone", "monitor")]
         with workers[0].process, workers[1].process:  # which closes their input: they end
             pairs = [[worker.measure() for worker in workers] for _ in range(options.rounds)]
-        alone, watched = np.transpose(pairs)
-        low, ratio, high = np.quantile(watched / alone, (0.25, 0.5, 0.75))
+        alone, watched = np.moveaxis(pairs, 1, 0)  # rounds, and both times
+        low, ratio, high = np.quantile((watched / alone)[:, 0], (0.25, 0.5, 0.75))
+        alone_s, watched_s = np.median(alone[:, 0]), np.median(watched[:, 0])
+        cpu = np.median((watched / alone)[:, 1])
         print(
-            f"{threads:>7}{np.median(alone):>9.3f}{np.median(watched):>11.3f}{ratio:>8.3f}"
-            f"{f'{low:.3f}-{high:.3f}':>15}",
+            f"{threads:>7}{alone_s:>9.3f}{watched_s:>11.3f}{ratio:>8.3f}"
+            f"{f'{low:.3f}-{high:.3f}':>15}{cpu:>8.3f}",
             flush=True,
         )
 

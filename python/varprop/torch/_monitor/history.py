@@ -209,6 +209,10 @@ class _Saved:
                     f"not of {history.model} with {history.statistics}"
                 )
             self.last = there._records[-1].step if there._records else -1
+            known = {record.step: record for record in there._records}
+            for record in history._records:
+                if record.step <= self.last and not _same(record, known.get(record.step)):
+                    raise ValueError(f"{path} holds other records than that of step {record.step}")
             self.nonfinite = there.first_nonfinite is not None
         self.appender = file.Appender(path, whole)
         self._begun = bool(bodies)
@@ -225,6 +229,10 @@ class _Saved:
             if record.step > self.last:
                 self.appender.append(record.to_dict())
                 self.last = record.step
+
+
+def _same(one: Record, other: Record | None) -> bool:
+    return other is not None and one.to_dict() == other.to_dict()
 
 
 def load_monitor(path: str | PathLike[str]) -> History:

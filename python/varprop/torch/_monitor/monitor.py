@@ -23,6 +23,7 @@ from varprop.torch._names import parameters
 from varprop.torch._profile.arguments import Arguments
 from varprop.torch._profile.lent import lent
 
+_SMALL = 4096  # numbers, whose sum in each step costs nothing
 _SEED = 0  # of dropout, where `on` is pushed through
 
 
@@ -283,10 +284,12 @@ class Monitor(History):
             self._lost(NonFinite(draft.step, *found))
 
     def _is_lost(self, held: Parameters) -> bool:
-        """Look at the gradient of the smallest parameter: of all, where one is lost, most are."""
+        """Look at a small gradient of the first layers: what is lost on the way back gets there."""
         smallest = self._smallest.get(id(held[0]))
         if smallest is None:
-            smallest = self._smallest[id(held[0])] = min(held, key=torch.numel)
+            small = (p for p in held if p.numel() <= _SMALL)
+            smallest = next(small, min(held, key=torch.numel))
+            self._smallest[id(held[0])] = smallest
         gradient = smallest.grad
         on_host = gradient is not None and gradient.device.type == "cpu"
         return on_host and gradient is not None and not _is_finite(gradient)

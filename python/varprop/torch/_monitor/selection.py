@@ -35,6 +35,8 @@ def select(model: nn.Module, layers: Layers | None) -> set[nn.Module]:
     if layers is None:
         return set(found)
     chosen: set[nn.Module] = set()
+    if not isinstance(layers, (str, type, Iterable)):
+        raise TypeError(f"layers must be patterns of names or types of modules, got {layers!r}")
     given = [layers] if isinstance(layers, (str, type)) else list(layers)
     if not given:
         raise ValueError("layers must not be empty")

@@ -18,7 +18,7 @@ Parameters = list[torch.Tensor]
 class Steps:
     """Tells when a step begins, and of every optimizer before and after it moves parameters.
 
-    Several optimizers make one step together: it begins where one of them steps anew.
+    Optimizers of different parameters make one step together: it begins where one is moved anew.
 
     Parameters
     ----------
@@ -39,7 +39,8 @@ class Steps:
     ) -> None:
         self._ids = {id(p) for p in parameters}
         self._begins, self._before, self._after = begins, before, after
-        self._stepping: list[Optimizer] = []  # the optimizers of the present step
+        self._moved: set[int] = set()  # parameters, in the present step
+        self._stepping: Optimizer | None = None
         self._handles: list[Any] = []
 
     def start(self) -> None:
@@ -53,26 +54,33 @@ class Steps:
         """Take the hooks off."""
         for handle in self._handles:
             handle.remove()
-        self._handles, self._stepping = [], []
+        self._handles, self._moved, self._stepping = [], set(), None
 
     def _pre(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         held = self._held(optimizer)
-        if not held:
+        if not held or self._inner(optimizer):
             return
-        if not self._stepping or any(one is optimizer for one in self._stepping):
-            self._stepping = []
+        self._stepping = optimizer
+        ids = set(map(id, held))
+        if not self._moved or ids & self._moved:
+            self._moved = set()
             self._begins()
-        self._stepping.append(optimizer)
+        self._moved |= ids
         if not _has_closure(args, kwargs):
             self._before(held)
 
     def _post(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         held = self._held(optimizer)
-        if not held:
+        if not held or self._inner(optimizer):
             return
+        self._stepping = None
         if _has_closure(args, kwargs):  # which has sent gradients back within the step
             self._before(held)
         self._after(held)
+
+    def _inner(self, optimizer: Optimizer) -> bool:
+        """Return whether an optimizer steps within the step of one that wraps it."""
+        return self._stepping is not None and self._stepping is not optimizer
 
     def _held(self, optimizer: Optimizer) -> Parameters:
         return [
