@@ -10,7 +10,7 @@ import torch
 from varprop._moments import Moments
 from varprop._statistics import Observed
 from varprop.torch import _door
-from varprop.torch._monitor.listen import Ear
+from varprop.torch._monitor.listen import Ear, on_way_back
 from varprop.torch._monitor.record import Record
 from varprop.torch._monitor.signal import Signal, observed
 
@@ -82,6 +82,13 @@ class Draft:
             size = _norm(copy)
             self._moved[weight] = _norm(weight.detach() - copy), size
 
+    def settle(self) -> None:
+        """Hear no more passes; of an optimizer that steps on the way back, still the rest of it."""
+        if self.ear is not None:
+            self.ear.full = True
+            if not on_way_back():
+                self.hush()
+
     def hush(self) -> None:
         """Take the hooks off the model, and what they have heard."""
         ear, self.ear = self.ear, None
@@ -100,7 +107,7 @@ class Draft:
     def record(self) -> Record | None:
         """Return the record, None where no activation was heard."""
         self.hush()
-        self._settle()
+        self._rest()
         if self.activations is None and "activations" in self._signals:
             return None
         forward = self.activations or []
@@ -121,7 +128,7 @@ class Draft:
         types = tuple(one.type for one in forward) if "activations" in found else ()
         return Record(self.step, found, names, types, self.loss)
 
-    def _settle(self) -> None:
+    def _rest(self) -> None:
         """Take the weights that no optimizer has moved, which are what they were."""
         if "weights" in self._signals:
             for name, own in self._weights.items():

@@ -19,7 +19,7 @@ from varprop.torch._convert import activations
 from varprop.torch._convert.readers import kind_of
 from varprop.torch._monitor.signal import Shares, Signal, shares
 from varprop.torch._profile.trunk import Told, told
-from varprop.torch._profile.watch import Call, Seen, Watch, _Look, _Value
+from varprop.torch._profile.watch import Call, Seen, Watch, _Look, _Value, within
 
 
 class Listener(Watch):
@@ -51,7 +51,7 @@ class Listener(Watch):
 
     def heard(self, calls: list[Call]) -> list[Told]:
         """Return the calls of a pass that are layers and wanted, in the order of their return."""
-        if not any(call.has_output for call in calls):
+        if not any(call.has_output for call in within(calls)):
             return []
         return [step for step in told(calls, []) if step.call.module in self._wanted]
 
@@ -108,11 +108,14 @@ class Ear(Listener):
     passes : list of list of Call
         The passes with gradients on, first to last. A pass is what is called until the model, or
         a module outermost in it already, is called anew.
+    full : bool
+        Whether no more passes are to be heard.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.passes: list[list[Call]] = []
+        self.full = False
         self._outermost: set[nn.Module] = set()
 
     def latest(self) -> list[Told]:
@@ -125,7 +128,8 @@ class Ear(Listener):
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         stale = self._watching and module is self._model  # an exception left the last pass
-        if (stale or not self._watching) and _is_forward():
+        listens = not self.full and torch.is_grad_enabled() and not on_way_back()
+        if listens and (stale or not self._watching):
             if stale or module is self._model or module in self._outermost or not self.passes:
                 self.calls, self._counts, self._outermost = [], {}, set()
                 self.passes.append(self.calls)
@@ -142,9 +146,9 @@ class Ear(Listener):
             self._watching, self._latest = False, None
 
 
-def _is_forward() -> bool:
-    """Return whether a call is part of a pass that may be sent back, not of a checkpoint's."""
-    return torch.is_grad_enabled() and torch._C._current_graph_task_id() == -1
+def on_way_back() -> bool:
+    """Return whether autograd is at work, as where a checkpoint calls modules again."""
+    return torch._C._current_graph_task_id() != -1
 
 
 def function_of(module: nn.Module) -> ActivationFunction | None:

@@ -7,17 +7,25 @@ import warnings
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
-from varprop import _catalogue, _spec
+from varprop import _spec
 from varprop.torch._monitor.draft import Draft, Heard
 from varprop.torch._monitor.history import History, NonFinite, _Saved, load_monitor
 from varprop.torch._monitor.listen import Ear, Listener
-from varprop.torch._monitor.record import SIGNALS, STATISTICS
-from varprop.torch._monitor.selection import Layers, names, select
+from varprop.torch._monitor.options import (
+    Layers,
+    inside,
+    is_compiled,
+    names,
+    select,
+    signals_of,
+    statistics_of,
+)
+from varprop.torch._monitor.record import SIGNALS
 from varprop.torch._monitor.steps import Parameters, Steps
 from varprop.torch._names import parameters
 from varprop.torch._profile.arguments import Arguments
@@ -105,13 +113,13 @@ class Monitor(History):
         found = parameters(model)
         if not found:
             raise ValueError("model must have parameters, got none")
-        self._model = _inside(model)
-        super().__init__(type(self._model).__name__, _statistics(statistics))
+        self._model = inside(model)
+        super().__init__(type(self._model).__name__, statistics_of(statistics))
         self.every = _spec.integer("every", every, least=1)
-        self._signals = _signals(signals)
+        self._signals = signals_of(signals)
         self._wanted = select(self._model, layers)
         self._on = None if on is None else Arguments(on, found[0].tensor, "on")
-        self._deaf = _is_compiled(model)
+        self._deaf = is_compiled(model)
         if self._deaf:
             self._without_hooks()
         self._count = self._start = _spec.integer("first_step", first_step)
@@ -200,7 +208,7 @@ class Monitor(History):
     def _take(self, held: Parameters) -> None:
         if self._going is not None:
             some = set(held)
-            self._going.hush()
+            self._going.settle()
             self._going.copy(some)
             self._going.differentiated(some)
 
@@ -209,7 +217,7 @@ class Monitor(History):
             self._going.moved(set(held))
         if not self._counted:
             self._count, self._counted = self._count + 1, True
-        if (self._count - self._start) % self.every == 0:
+        if self._count % self.every == 0:
             self._coming = self._draft(self._coming)
 
     # What is recorded.
@@ -331,43 +339,6 @@ class Monitor(History):
                 "a compiled model calls no hooks: gradients by pre-activations are not recorded",
                 stacklevel=3,
             )
-
-
-def _inside(model: nn.Module) -> nn.Module:
-    """Return the model within what compiles it, or copies it to several devices."""
-    wrappers = nn.DataParallel, nn.parallel.DistributedDataParallel
-    while True:
-        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = cast(nn.Module, model._orig_mod)
-        elif isinstance(model, wrappers):
-            model = cast(nn.Module, model.module)
-        else:
-            return model
-
-
-def _is_compiled(model: nn.Module) -> bool:
-    return any(
-        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    )
-
-
-def _statistics(statistics: str | Iterable[str]) -> tuple[str, ...]:
-    resolved = _catalogue.resolve(statistics)
-    for text in resolved:
-        if text.partition("(")[0] not in STATISTICS:
-            raise _spec.unknown("statistics of a Monitor", text, STATISTICS)
-    return resolved
-
-
-def _signals(signals: Iterable[str]) -> tuple[str, ...]:
-    asked = (signals,) if isinstance(signals, str) else tuple(signals)
-    for name in asked:
-        if name not in SIGNALS:
-            raise _spec.unknown("signal", name, SIGNALS)
-    if not asked:
-        raise ValueError(f"signals must be some of {', '.join(SIGNALS)}")
-    return tuple(name for name in SIGNALS if name in asked)
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

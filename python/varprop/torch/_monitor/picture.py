@@ -31,6 +31,7 @@ Kind = Literal[
 
 _MARKS = "osD^v<>ph*"
 _MARKED = 60  # records that have room for a mark each
+_BARS = 15  # that a layer has room for
 _LAYERS = 8  # that are told from each other in one picture
 _NAME = 18  # characters of a layer's name
 _WORDS = {
@@ -69,7 +70,7 @@ def plot(
     kind : str, optional
     layers : iterable of str, optional
         By default the activation functions inside the model; of gradients by weights, the layers
-        that have some. Of over eight, eight from the first to the last.
+        that have some but for the last. Of over eight, eight from the first to the last.
     signal : {"activations", "gradients", "weight_gradients", "weights"}
         Of kind "histograms".
     steps : int or iterable of int, optional
@@ -148,7 +149,9 @@ def _layers(history: History, found: LayerStatistics, chosen: list[str] | None) 
             found.of(layer)
         return chosen
     names = [name for name in found.layer_names if name in history.hidden]
-    names = names or list(found.layer_names)
+    names = names or list(
+        found.layer_names[:-1] or found.layer_names
+    )  # of weights, all but the last
     places = np.linspace(0, len(names) - 1, min(_LAYERS, len(names))).round().astype(int)
     return [names[place] for place in places]
 
@@ -173,14 +176,27 @@ def _lines(
 
 
 def _explain(axes: Axes) -> None:
-    for text in axes.legend(fontsize="small", frameon=False).get_texts():
+    """Put the names of the layers above the axes, where no line is."""
+    legend = axes.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=4 if len(axes.get_legend_handles_labels()[0]) > 5 else 5,
+        columnspacing=1.2,
+        handlelength=1.6,
+        fontsize="small",
+        frameon=False,
+    )
+    for text in legend.get_texts():
         text.set_parse_math(False)  # a layer may have any name
 
 
 def _spread(axes: Axes, steps: Any, found: LayerStatistics, i: int, style: dict[str, Any]) -> None:
-    style.pop("markevery")
-    bars = axes.errorbar(steps, found.mean[:, i], found.std[:, i], capsize=2, lw=1, **style)
-    for bar in bars[2]:
+    every = -(-len(steps) // _BARS)
+    bars = (i % every, every)  # of layers side by side, where there is room
+    drawn = axes.errorbar(
+        steps, found.mean[:, i], found.std[:, i], capsize=2, lw=1, errorevery=bars, **style
+    )
+    for bar in drawn[2]:
         bar.set_alpha(0.5)
 
 
@@ -202,6 +218,8 @@ def _ratio(axes: Axes, steps: Any, found: LayerStatistics, i: int, style: dict[s
 def _flat(axes: Axes, steps: Any, found: LayerStatistics, i: int, style: dict[str, Any]) -> None:
     axes.plot(steps, found.saturation[:, i], lw=1.2, **style)
     axes.plot(steps, found.dead[:, i], ls="none", **style | {"fillstyle": "none", "label": None})
+    top = max(0.1, axes.get_ylim()[1])
+    axes.set_ylim(-0.03 * top, top)
 
 
 def _over_steps(
@@ -257,6 +275,7 @@ def _histograms(
     if reach > 0:
         axes.set_xlim(-1.05 * reach, 1.05 * reach)
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(require("matplotlib.ticker", "plot").MaxNLocator(5))
         _explain(axes)
 
 

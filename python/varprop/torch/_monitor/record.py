@@ -41,6 +41,13 @@ class LayerStatistics(Fields):
         """|dw| / |w| of a layer's weights in the step that followed, of signal "weights" alone."""
         return self._collected("update_ratio")
 
+    def percentile(self, q: float) -> FloatArray:
+        """Return the number below which q percent of the numbers lie, right to a bin."""
+        numbers = super().percentile(q)
+        if "minimum" not in self.observed:
+            return numbers
+        return np.asarray(np.clip(numbers, self.min, self.max))
+
     def of(self, layer: str) -> int:
         """Return the position of a layer, or the error that names the nearest."""
         if layer not in self.layer_names:

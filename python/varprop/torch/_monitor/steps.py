@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.optim import Optimizer
@@ -41,6 +42,9 @@ class Steps:
         self._begins, self._before, self._after = begins, before, after
         self._moved: set[int] = set()  # parameters, in the present step
         self._stepping: Optimizer | None = None
+        self._known: WeakKeyDictionary[Optimizer, tuple[list[int], Parameters]] = (
+            WeakKeyDictionary()
+        )
         self._handles: list[Any] = []
 
     def start(self) -> None:
@@ -83,9 +87,14 @@ class Steps:
         return self._stepping is not None and self._stepping is not optimizer
 
     def _held(self, optimizer: Optimizer) -> Parameters:
-        return [
-            p for group in optimizer.param_groups for p in group["params"] if id(p) in self._ids
-        ]
+        """Return the parameters of the model that an optimizer holds, looked up where it grows."""
+        sizes = [len(group["params"]) for group in optimizer.param_groups]
+        known, held = self._known.get(optimizer, ([], []))
+        if known != sizes:
+            every = (p for group in optimizer.param_groups for p in group["params"])
+            held = [p for p in every if id(p) in self._ids]
+            self._known[optimizer] = sizes, held
+        return held
 
 
 def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -1,13 +1,16 @@
-"""Which modules of a model are watched: by patterns of names, and by types."""
+"""What is watched: which modules, by patterns of names and by types, and which statistics."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import cast
 
 from torch import nn
 
+from varprop import _catalogue, _spec
+from varprop.torch._monitor.record import SIGNALS, STATISTICS
 from varprop.torch._names import modules
 
 Layers = str | type[nn.Module] | Iterable[str | type[nn.Module]]
@@ -65,3 +68,43 @@ def _unmatched(key: str | type[nn.Module], found: dict[nn.Module, str]) -> Value
 def _listed(some: list[str]) -> str:
     more = f" and {len(some) - 10} more" if len(some) > 10 else ""
     return f"there are {', '.join(some[:10])}{more}"
+
+
+def inside(model: nn.Module) -> nn.Module:
+    """Return the model within what compiles it, or copies it to several devices."""
+    wrappers = nn.DataParallel, nn.parallel.DistributedDataParallel
+    while True:
+        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = cast(nn.Module, model._orig_mod)
+        elif isinstance(model, wrappers):
+            model = cast(nn.Module, model.module)
+        else:
+            return model
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Return whether torch.compile has compiled some of a model."""
+    return any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+
+
+def statistics_of(statistics: str | Iterable[str]) -> tuple[str, ...]:
+    """Return statistics by their full names, or the error of one that a Monitor has not."""
+    resolved = _catalogue.resolve(statistics)
+    for text in resolved:
+        if text.partition("(")[0] not in STATISTICS:
+            raise _spec.unknown("statistics of a Monitor", text, STATISTICS)
+    return resolved
+
+
+def signals_of(signals: Iterable[str]) -> tuple[str, ...]:
+    """Return signals in the order of the table, or the error of one that it has not."""
+    asked = (signals,) if isinstance(signals, str) else tuple(signals)
+    for name in asked:
+        if name not in SIGNALS:
+            raise _spec.unknown("signal", name, SIGNALS)
+    if not asked:
+        raise ValueError(f"signals must be some of {', '.join(SIGNALS)}")
+    return tuple(name for name in SIGNALS if name in asked)
