@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,17 +10,9 @@ import torch
 from varprop._moments import Moments
 from varprop._statistics import Observed
 from varprop.torch import _door
-from varprop.torch._monitor.listen import Ear, on_way_back
+from varprop.torch._monitor.listen import Ear, Heard, on_way_back
 from varprop.torch._monitor.record import Record
 from varprop.torch._monitor.signal import Signal, observed
-
-
-class Heard(NamedTuple):
-    """What left a layer."""
-
-    name: str
-    type: str
-    signal: Signal
 
 
 class Draft:
@@ -97,12 +89,8 @@ class Draft:
         steps = ear.latest()
         ear.__exit__()
         if self.activations is None and steps:
-            self.activations = [Heard(s.call.name, s.type, ear.left(s.call)) for s in steps]
-        nothing = Signal("histogram" in self._statistics)
-        for step in steps:
-            back = step.call.returned
-            signal = back if isinstance(back, Signal) else nothing
-            self.gradients.append(Heard(step.call.name, step.type, signal))
+            self.activations = ear.left(steps)
+        self.gradients = ear.returned(steps)
 
     def record(self) -> Record | None:
         """Return the record, None where no activation was heard."""

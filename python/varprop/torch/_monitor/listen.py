@@ -6,9 +6,9 @@ profile; the gradient by a tensor is that of all that uses it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,8 +18,20 @@ from varprop.activations import ActivationFunction
 from varprop.torch._convert import activations
 from varprop.torch._convert.readers import kind_of
 from varprop.torch._monitor.signal import Shares, Signal, shares
+from varprop.torch._profile.arguments import Arguments
+from varprop.torch._profile.lent import lent
 from varprop.torch._profile.trunk import Told, told
 from varprop.torch._profile.watch import Call, Seen, Watch, _Look, _Value, within
+
+_SEED = 0  # of dropout, where a batch is pushed through
+
+
+class Heard(NamedTuple):
+    """What left a layer, or came back to it."""
+
+    name: str
+    type: str
+    signal: Signal
 
 
 class Listener(Watch):
@@ -55,12 +67,24 @@ class Listener(Watch):
             return []
         return [step for step in told(calls, []) if step.call.module in self._wanted]
 
-    def left(self, call: Call) -> Signal:
-        """Return what left a call, with the shares of its slopes."""
-        signal = call.left
-        assert isinstance(signal, Signal)
-        known = self._shares.get(id(call))
-        return signal if known is None else signal.with_shares(known)
+    def left(self, steps: list[Told]) -> list[Heard]:
+        """Return what left layers, with the shares of their slopes."""
+        found = []
+        for step in steps:
+            signal, known = step.call.left, self._shares.get(id(step.call))
+            assert isinstance(signal, Signal)
+            signal = signal if known is None else signal.with_shares(known)
+            found.append(Heard(step.call.name, step.type, signal))
+        return found
+
+    def returned(self, steps: list[Told]) -> list[Heard]:
+        """Return the gradients that came back to layers."""
+        found = []
+        for step in steps:
+            signal = step.call.returned
+            signal = signal if isinstance(signal, Signal) else Signal(self._histogram)
+            found.append(Heard(step.call.name, step.type, signal))
+        return found
 
     def _enters(
         self, call: Call, tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -144,6 +168,33 @@ class Ear(Listener):
         super()._after(module, args, kwargs, output)
         if self._watching and not self._frames:
             self._watching, self._latest = False, None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Ear:
+        del memo
+        return _without_hearing()
+
+    def __reduce__(self) -> tuple[Callable[[], Ear], tuple[()]]:
+        return _without_hearing, ()
+
+
+def _without_hearing() -> Ear:
+    """Return what the hooks of a copied or a saved model are bound to: nothing that listens."""
+    ear = Ear.__new__(Ear)
+    ear.full, ear._watching, ear._blind = True, False, {}
+    return ear
+
+
+def pushed(
+    model: nn.Module, on: Arguments, wanted: Collection[nn.Module], statistics: tuple[str, ...]
+) -> list[Heard]:
+    """Call a model, without gradients, and put it back as it was; return what left its layers."""
+    with lent(model, [], set()) as loan, torch.no_grad():
+        loan.begin(_SEED)
+        listener = Listener(model, wanted, statistics)
+        with listener:
+            args, kwargs = on.fresh()
+            listener.forward(args, kwargs)
+            return listener.left(listener.heard(listener.calls))
 
 
 def on_way_back() -> bool:

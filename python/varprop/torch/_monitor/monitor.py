@@ -13,26 +13,24 @@ import torch
 from torch import nn
 
 from varprop import _spec
-from varprop.torch._monitor.draft import Draft, Heard
+from varprop.torch._monitor.draft import Draft
 from varprop.torch._monitor.history import History, NonFinite, _Saved, load_monitor
-from varprop.torch._monitor.listen import Ear, Listener
+from varprop.torch._monitor.listen import Ear, Heard, pushed
 from varprop.torch._monitor.options import (
     Layers,
     inside,
     is_compiled,
-    names,
     select,
     signals_of,
     statistics_of,
+    weights_of,
 )
 from varprop.torch._monitor.record import SIGNALS
 from varprop.torch._monitor.steps import Parameters, Steps
 from varprop.torch._names import parameters
 from varprop.torch._profile.arguments import Arguments
-from varprop.torch._profile.lent import lent
 
 _SMALL = 4096  # numbers, whose sum in each step costs nothing
-_SEED = 0  # of dropout, where `on` is pushed through
 
 
 class Monitor(History):
@@ -124,7 +122,7 @@ class Monitor(History):
             self._without_hooks()
         self._count = self._start = _spec.integer("first_step", first_step)
         self._tensors: Parameters = [p.tensor for p in found]
-        self._weights = self._owned()
+        self._weights = weights_of(self._model, self._wanted)
         self._steps = Steps(self._tensors, self._begin, self._before, self._after)
         self._by_hand: bool | None = None
         self._counted = True  # whether the present step is
@@ -143,25 +141,40 @@ class Monitor(History):
     def __enter__(self) -> Monitor:
         if self._state != "new":
             raise RuntimeError("a Monitor watches one training: make another")
-        if self._path is not None:
-            self._open(self._path)
-        self._coming = self._draft()
-        self._steps.start()
+        try:
+            self._start_anew()
+            if self._path is not None:
+                self._open(self._path)
+            if not self._steps.start():
+                warnings.warn(
+                    "torch.compile has switched the hooks of optimizers off: call step()",
+                    stacklevel=2,
+                )
+        except BaseException:
+            self._end()
+            raise
         self._state = "running"
         return self
 
     def __exit__(self, *_: object) -> None:
         self._state = "ended"
-        self._steps.stop()
         try:
             self._close(self._going)
             self._close(self._coming)
-            self._going = self._coming = None
             if self.first_nonfinite is None and not all(map(_is_finite, self._tensors)):
                 self._examine()
         finally:
-            if self._saved is not None:
-                self._saved.appender.close()
+            self._end()
+
+    def _end(self) -> None:
+        """Take all hooks off, and close the file."""
+        self._steps.stop()
+        for draft in (self._going, self._coming):
+            if draft is not None:
+                draft.hush()
+        self._going = self._coming = None
+        if self._saved is not None:
+            self._saved.appender.close()
 
     def step(self) -> None:
         """Count a step of a loop without torch.optim, after the weights have moved."""
@@ -218,15 +231,15 @@ class Monitor(History):
         if not self._counted:
             self._count, self._counted = self._count + 1, True
         if self._count % self.every == 0:
-            self._coming = self._draft(self._coming)
+            self._start_anew()
 
     # What is recorded.
 
-    def _draft(self, instead: Draft | None = None) -> Draft:
+    def _start_anew(self) -> None:
         """Begin a record of the weights as they are, instead of one before they all had moved."""
-        if instead is not None:
-            instead.hush()
-        draft = Draft(self._count, self._weights, self.statistics, self._signals)
+        if self._coming is not None:
+            self._coming.hush()
+        self._coming = draft = Draft(self._count, self._weights, self.statistics, self._signals)
         if self._on is not None and "activations" in self._signals:
             draft.activations = self._pushed()
         if self._by_hand is not False:
@@ -237,21 +250,10 @@ class Monitor(History):
             draft.ear = Ear(self._model, self._wanted, self.statistics, forward)
             draft.ear.__enter__()
         self._notice(draft)
-        return draft
 
     def _pushed(self) -> list[Heard]:
-        """Call the model with `on`, and put it back as it was."""
         assert self._on is not None
-        ear = Listener(self._model, self._wanted, self.statistics)
-        with lent(self._model, [], set()) as loan, torch.no_grad():
-            loan.begin(_SEED)
-            with ear:
-                args, kwargs = self._on.fresh()
-                ear.forward(args, kwargs)
-                return [
-                    Heard(step.call.name, step.type, ear.left(step.call))
-                    for step in ear.heard(ear.calls)
-                ]
+        return pushed(self._model, self._on, self._wanted, self.statistics)
 
     def _close(self, draft: Draft | None) -> None:
         """Make a draft a record."""
@@ -319,16 +321,6 @@ class Monitor(History):
         self.first_nonfinite = where
         self._write()
         warnings.warn(str(where), RuntimeWarning, stacklevel=2)
-
-    def _owned(self) -> dict[str, list[torch.Tensor]]:
-        """Return the weights of every layer that is wanted and owns some."""
-        called = names(self._model)
-        owned: dict[str, list[torch.Tensor]] = {}
-        for parameter in parameters(self._model):
-            owner = parameter.places[0].owner
-            if parameter.is_weight and owner in self._wanted:
-                owned.setdefault(called[owner], []).append(parameter.tensor)
-        return owned
 
     def _without_hooks(self) -> None:
         if self._on is None and "activations" in self._signals:

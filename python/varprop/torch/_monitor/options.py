@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import cast
 
+import torch
 from torch import nn
 
 from varprop import _catalogue, _spec
 from varprop.torch._monitor.record import SIGNALS, STATISTICS
-from varprop.torch._names import modules
+from varprop.torch._names import modules, parameters
 
 Layers = str | type[nn.Module] | Iterable[str | type[nn.Module]]
 
@@ -68,6 +69,17 @@ def _unmatched(key: str | type[nn.Module], found: dict[nn.Module, str]) -> Value
 def _listed(some: list[str]) -> str:
     more = f" and {len(some) - 10} more" if len(some) > 10 else ""
     return f"there are {', '.join(some[:10])}{more}"
+
+
+def weights_of(model: nn.Module, wanted: set[nn.Module]) -> dict[str, list[torch.Tensor]]:
+    """Return the parameters of two or more dimensions that a wanted layer owns, by its name."""
+    called = names(model)
+    owned: dict[str, list[torch.Tensor]] = {}
+    for parameter in parameters(model):
+        owner = parameter.places[0].owner
+        if parameter.is_weight and owner in wanted:
+            owned.setdefault(called[owner], []).append(parameter.tensor)
+    return owned
 
 
 def inside(model: nn.Module) -> nn.Module:

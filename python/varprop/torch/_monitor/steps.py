@@ -47,12 +47,17 @@ class Steps:
         )
         self._handles: list[Any] = []
 
-    def start(self) -> None:
-        """Put the hooks on."""
+    def start(self) -> bool:
+        """Put the hooks on; return whether they are called: by torch 2.2 not after compiling."""
         self._handles = [
             register_optimizer_step_pre_hook(self._pre),
             register_optimizer_step_post_hook(self._post),
         ]
+        called: list[object] = []
+        probe = register_optimizer_step_pre_hook(lambda *args: called.append(args))
+        torch.optim.SGD([torch.zeros(1)], lr=0.0).step()
+        probe.remove()
+        return bool(called)
 
     def stop(self) -> None:
         """Take the hooks off."""
