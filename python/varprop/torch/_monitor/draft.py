@@ -72,7 +72,7 @@ class Draft:
         for weight in some & self._copies.keys():
             copy = self._copies.pop(weight)
             size = _norm(copy)
-            self._moved[weight] = _norm(weight.detach() - copy), size
+            self._moved[weight] = _norm(copy.sub_(weight.detach())), size
 
     def settle(self) -> None:
         """Hear no more passes; of an optimizer that steps on the way back, still the rest of it."""

@@ -16,6 +16,7 @@ from varprop.activations import ActivationFunction
 from varprop.torch import _door
 from varprop.torch._profile.watch import Seen
 
+_AT_ONCE = 1 << 18  # numbers, whose bits stay in the caches
 _PARTS = 4  # leading bits of a fraction: 16 bins in each octave
 _FRACTION = {4: 23, 8: 52}  # bits, of floats of so many bytes
 _BIAS = {4: 127, 8: 1023}
@@ -48,14 +49,16 @@ class Signal(Seen):
         tensor = tensor.detach().cpu()
         _door.observe(tensor, self.moments)
         if self._histogram:
-            if tensor.element_size() < 4:
-                tensor = tensor.float()
-            numbers = np.ascontiguousarray(tensor.numpy().ravel(order="K"))
-            size = numbers.itemsize
-            bits = numbers.view(f"u{size}") >> (_FRACTION[size] - _PARTS)
-            known = self._counts.get(size, 0)
-            kinds = 1 << (8 * size - _FRACTION[size] + _PARTS)
-            self._counts[size] = known + np.bincount(bits.astype(np.intp), minlength=kinds)
+            for some in tensor.reshape(-1).split(_AT_ONCE):
+                self._count(some if some.element_size() > 2 else some.float())
+
+    def _count(self, tensor: torch.Tensor) -> None:
+        numbers = np.ascontiguousarray(tensor.numpy())
+        size = numbers.itemsize
+        bits = numbers.view(f"u{size}") >> (_FRACTION[size] - _PARTS)
+        kinds = 1 << (8 * size - _FRACTION[size] + _PARTS)
+        counts = np.bincount(bits.astype(np.intp), minlength=kinds)
+        self._counts[size] = self._counts.get(size, 0) + counts
 
     def take(self, tensor: torch.Tensor) -> None:
         """Have a tensor's numbers, and none of before."""
