@@ -115,10 +115,18 @@ class Outer(torch.optim.Optimizer):
 def test_optimizers_in_optimizers_and_after_one_another():
     model = mlp()
     with vp.torch.Monitor(model, 1, held_out()) as m:
+        broken = torch.optim.LBFGS(model.parameters())
+        with pytest.raises(ZeroDivisionError):
+            broken.step(lambda: 1 / 0)
         train(model, Outer(sgd(model)), 3)
         train(model, sgd(model), 2)
         train(model, torch.optim.Adam(model[0].parameters()), 1)
     assert m.steps.tolist() == list(range(7))
+    assert m.weight_gradients.count[:5].tolist() == [[600, 1200, 200]] * 5
+    alone = mlp()
+    with vp.torch.Monitor(alone, 1, held_out()) as expected:
+        train(alone, sgd(alone), 3)
+    np.testing.assert_array_equal(m.activations.std[:4], expected.activations.std)
 
 
 def test_optimizers_on_the_way_back():

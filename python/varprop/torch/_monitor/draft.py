@@ -44,6 +44,7 @@ class Draft:
         self.weight_gradients = {name: Signal(histogram) for name in weights}
         self.weights = {name: Signal(histogram) for name in weights}
         self._copies: dict[torch.Tensor, torch.Tensor] = {}
+        self._known: set[torch.Tensor] = set()  # whose gradients were taken
         self._moved: dict[torch.Tensor, tuple[float, float]] = {}
 
     def copy(self, some: set[torch.Tensor]) -> None:
@@ -63,7 +64,8 @@ class Draft:
         for name, own in self._weights.items():
             for weight in own:
                 gradient = weight.grad
-                if weight in some and gradient is not None:
+                if weight in some and weight not in self._known and gradient is not None:
+                    self._known.add(weight)
                     dense = gradient.to_dense() if gradient.is_sparse else gradient
                     self.weight_gradients[name].add(dense)
 

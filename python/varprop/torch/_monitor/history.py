@@ -163,9 +163,42 @@ class History:
         steps: int | Iterable[int] | None = None,
         figure: Figure | None = None,
     ) -> Figure:
-        """Draw the training; see :func:`varprop.torch._monitor.picture.plot`.
+        """Draw a training, over its steps.
+
+        - "activations": mean and standard deviation (bars) of the activations, figure 2.
+        - "percentiles": their 98th percentiles (marks) and standard deviations (lines), figure 3.
+        - "gradients": standard deviations of the gradients by pre-activations.
+        - "weight_gradients": standard deviations of the gradients by weights, figure 9.
+        - "updates": how far a step moves the weights, |dw| / |w|.
+        - "saturation": the shares of saturated activations (lines) and of dead units (marks).
+        - "histograms": the distributions of a signal at some steps: figure 4 of the activations,
+          figure 8 of the weight gradients at step 0.
+
+        None draws figures 2, 3, 8 and 9 together. The figures are Glorot and Bengio's (2010).
 
         Needs Matplotlib: ``pip install "varprop[plot]"``.
+
+        Parameters
+        ----------
+        kind : str, optional
+        layers : iterable of str, optional
+            By default the activation functions inside the model; of gradients by weights, the
+            layers that have some but for the last. Of over eight, eight from first to last.
+        signal : {"activations", "gradients", "weight_gradients", "weights"}
+            Of kind "histograms".
+        steps : int or iterable of int, optional
+            Of kind "histograms": recorded steps, by default the first and the last.
+        figure : matplotlib Figure or SubFigure, optional
+            Where to draw; by default a new figure that pyplot does not know.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ValueError
+            There is no record yet, or none of what is asked for.
         """
         from varprop.torch._monitor.picture import plot
 

@@ -51,42 +51,7 @@ def plot(
     steps: int | Iterable[int] | None = None,
     figure: Figure | None = None,
 ) -> Figure:
-    """Draw a training, over its steps.
-
-    - "activations": mean and standard deviation (bars) of the activations, figure 2.
-    - "percentiles": their 98th percentiles (marks) and standard deviations (lines), figure 3.
-    - "gradients": standard deviations of the gradients by pre-activations.
-    - "weight_gradients": standard deviations of the gradients by weights, figure 9.
-    - "updates": how far a step moves the weights, |dw| / |w|.
-    - "saturation": the shares of saturated activations (lines) and of dead units (marks).
-    - "histograms": the distributions of a signal at some steps: figure 4 of the activations, figure
-      8 of the weight gradients at step 0.
-
-    None draws figures 2, 3, 8 and 9 together.
-
-    Parameters
-    ----------
-    history : History
-    kind : str, optional
-    layers : iterable of str, optional
-        By default the activation functions inside the model; of gradients by weights, the layers
-        that have some but for the last. Of over eight, eight from the first to the last.
-    signal : {"activations", "gradients", "weight_gradients", "weights"}
-        Of kind "histograms".
-    steps : int or iterable of int, optional
-        Of kind "histograms": recorded steps, by default the first and the last.
-    figure : matplotlib Figure or SubFigure, optional
-        Where to draw; by default a new figure that pyplot does not know.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    ValueError
-        There is no record yet, or none of what is asked for.
-    """
+    """Draw a training; see :meth:`varprop.torch._monitor.history.History.plot`."""
     if kind is not None and kind not in get_args(Kind):
         raise unknown("kind", kind, get_args(Kind))
     if signal not in SIGNALS:
@@ -148,7 +113,8 @@ def _layers(history: History, found: LayerStatistics, chosen: list[str] | None) 
         for layer in chosen:
             found.of(layer)
         return chosen
-    names = [name for name in found.layer_names if name in history.hidden]
+    hidden = history.hidden
+    names = [name for name in found.layer_names if name in hidden]
     names = names or list(
         found.layer_names[:-1] or found.layer_names
     )  # of weights, all but the last

@@ -49,7 +49,9 @@ class Signal(Seen):
         tensor = tensor.detach().cpu()
         _door.observe(tensor, self.moments)
         if self._histogram:
-            for some in tensor.reshape(-1).split(_AT_ONCE):
+            flat = tensor.reshape(-1)
+            for start in range(0, len(flat), _AT_ONCE):
+                some = flat[start : start + _AT_ONCE]
                 self._count(some if some.element_size() > 2 else some.float())
 
     def _count(self, tensor: torch.Tensor) -> None:

@@ -19,7 +19,8 @@ Parameters = list[torch.Tensor]
 class Steps:
     """Tells when a step begins, and of every optimizer before and after it moves parameters.
 
-    Optimizers of different parameters make one step together: it begins where one is moved anew.
+    Optimizers of different parameters make one step together, which ends where a parameter that has
+    moved is to move again; so do an optimizer and the one that it wraps.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ class Steps:
         self._ids = {id(p) for p in parameters}
         self._begins, self._before, self._after = begins, before, after
         self._moved: set[int] = set()  # parameters, in the present step
-        self._stepping: Optimizer | None = None
+        self._begun = False
         self._known: WeakKeyDictionary[Optimizer, tuple[list[int], Parameters]] = (
             WeakKeyDictionary()
         )
@@ -63,33 +64,26 @@ class Steps:
         """Take the hooks off."""
         for handle in self._handles:
             handle.remove()
-        self._handles, self._moved, self._stepping = [], set(), None
+        self._handles = []
 
     def _pre(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         held = self._held(optimizer)
-        if not held or self._inner(optimizer):
+        if not held:
             return
-        self._stepping = optimizer
-        ids = set(map(id, held))
-        if not self._moved or ids & self._moved:
-            self._moved = set()
+        if not self._begun or not self._moved.isdisjoint(map(id, held)):
+            self._begun, self._moved = True, set()
             self._begins()
-        self._moved |= ids
         if not _has_closure(args, kwargs):
             self._before(held)
 
     def _post(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         held = self._held(optimizer)
-        if not held or self._inner(optimizer):
+        if not held:
             return
-        self._stepping = None
+        self._moved.update(map(id, held))
         if _has_closure(args, kwargs):  # which has sent gradients back within the step
             self._before(held)
         self._after(held)
-
-    def _inner(self, optimizer: Optimizer) -> bool:
-        """Return whether an optimizer steps within the step of one that wraps it."""
-        return self._stepping is not None and self._stepping is not optimizer
 
     def _held(self, optimizer: Optimizer) -> Parameters:
         """Return the parameters of the model that an optimizer holds, looked up where it grows."""
