@@ -164,6 +164,16 @@ def test_frozen_parameters():
     assert (record.weights.update_ratio[1:] > 0).all()
 
 
+def test_parametrized_weights():
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(20, 8)), nn.Linear(8, 5))
+    with vp.torch.Monitor(model, on=held_out()) as m:
+        train(model, sgd(model), 1)
+    record = m.records[0]
+    assert record.weights.layer_names == record.weight_gradients.layer_names == ("0", "1")
+    assert record.weights.count.tolist() == [8 + 8 * 20, 8 * 5]  # lengths, and directions
+    assert (record.weights.update_ratio > 0).all()
+
+
 def test_nested_monitors_and_an_exception(tmp_path):
     first, second = mlp(), mlp(nn.ReLU)
     optimizers = sgd(first), sgd(second)

@@ -9,6 +9,7 @@ from typing import cast
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from varprop import _catalogue, _spec
 from varprop.torch._monitor.record import SIGNALS, STATISTICS
@@ -72,11 +73,16 @@ def _listed(some: list[str]) -> str:
 
 
 def weights_of(model: nn.Module, wanted: set[nn.Module]) -> dict[str, list[torch.Tensor]]:
-    """Return the parameters of two or more dimensions that a wanted layer owns, by its name."""
+    """Return the parameters of two or more dimensions that a wanted layer owns, by its name.
+
+    What a parametrization makes a weight of is the layer's, too.
+    """
     called = names(model)
     owned: dict[str, list[torch.Tensor]] = {}
     for parameter in parameters(model):
-        owner = parameter.places[0].owner
+        lineage = parameter.places[0].lineage
+        made = [i for i, one in enumerate(lineage) if isinstance(one, ParametrizationList)]
+        owner = lineage[made[0] - 2] if made else lineage[-1]  # its dictionary lies between
         if parameter.is_weight and owner in wanted:
             owned.setdefault(called[owner], []).append(parameter.tensor)
     return owned
