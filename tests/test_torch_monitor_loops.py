@@ -51,9 +51,13 @@ def test_a_closure():
 
     with vp.torch.Monitor(model, 1, held_out()) as m:
         optimizer.step(closure)
-    assert m.steps.tolist() == [0, 1]
+        before = model[0].weight.detach().numpy().copy()
+        optimizer.step(closure)
+    assert m.steps.tolist() == [0, 1, 2]
+    moved = np.linalg.norm(model[0].weight.detach().numpy() - before) / np.linalg.norm(before)
+    assert m.weights.update_ratio[1, 0] == pytest.approx(moved, rel=1e-5)
     assert m.gradients.std[0, 0] == pytest.approx(gradients_of(mlp(), x, y), rel=1e-6)
-    assert np.isfinite(m.weight_gradients.std[0]).all()
+    assert np.isfinite(m.weight_gradients.std[:2]).all()
 
 
 def test_several_optimizers():
@@ -348,6 +352,22 @@ def test_where_numbers_are_lost_backward():
         training()
     assert m.first_nonfinite == (5, "2", "weight_gradients")
     assert np.isfinite(m.records[0].gradients.std).all()
+
+
+def test_numbers_lost_where_nobody_looks():
+    """In a layer that is not watched, between records: named all the same, and once."""
+    model = mlp()
+    optimizer, m = sgd(model), vp.torch.Monitor(model, 100, held_out(), layers="4")
+    model[0].weight.register_hook(lambda g: g * torch.nan)
+
+    def training():
+        with m:
+            train(model, optimizer, 3)
+
+    with pytest.warns(RuntimeWarning, match="first in the weight gradients of layer '0'") as said:
+        training()
+    assert m.first_nonfinite == (0, "0", "weight_gradients")
+    assert len([one for one in said if one.category is RuntimeWarning]) == 1
 
 
 def test_a_loss_that_is_lost(tmp_path):

@@ -15,7 +15,7 @@ from torch import nn
 from varprop import _spec
 from varprop.torch._monitor.draft import Draft
 from varprop.torch._monitor.history import History, NonFinite, _Saved, load_monitor
-from varprop.torch._monitor.listen import Ear, Heard, pushed
+from varprop.torch._monitor.listen import Ear, pushed
 from varprop.torch._monitor.options import (
     Layers,
     inside,
@@ -123,7 +123,9 @@ class Monitor(History):
         self._count = self._start = _spec.integer("first_step", first_step)
         self._tensors: Parameters = [p.tensor for p in found]
         self._weights = weights_of(self._model, self._wanted)
-        self._steps = Steps(self._tensors, self._begin, self._before, self._after)
+        self._steps = Steps(
+            self._tensors, self._begin, self._before, self._differentiated, self._after
+        )
         self._by_hand: bool | None = None
         self._counted = True  # whether the present step is
         self._going: Draft | None = None  # of the step that optimizers are in
@@ -162,7 +164,7 @@ class Monitor(History):
             self._close(self._going)
             self._close(self._coming)
             if self.first_nonfinite is None and not all(map(_is_finite, self._tensors)):
-                self._examine()
+                self._examine("weights")
         finally:
             self._end()
 
@@ -183,7 +185,7 @@ class Monitor(History):
             raise RuntimeError("step() must not be called where optimizers of torch.optim step")
         self._by_hand = True
         self._begin()
-        self._take(self._tensors)
+        self._differentiated(self._tensors)
         self._after(self._tensors)
 
     def log(self, *, loss: float | torch.Tensor) -> None:
@@ -198,7 +200,7 @@ class Monitor(History):
                 draft.loss = number
                 break
         if not math.isfinite(number) and self.first_nonfinite is None:
-            self._examine(or_else="loss")
+            self._examine("loss")
 
     def _check_running(self) -> None:
         if self._state != "running":
@@ -214,16 +216,15 @@ class Monitor(History):
 
     def _before(self, held: Parameters) -> None:
         self._by_hand = False
-        self._take(held)
-        if self.first_nonfinite is None and self._is_lost(held):
-            self._examine()
-
-    def _take(self, held: Parameters) -> None:
         if self._going is not None:
-            some = set(held)
+            self._going.copy(set(held))
+
+    def _differentiated(self, held: Parameters) -> None:
+        if self._going is not None:
             self._going.settle()
-            self._going.copy(some)
-            self._going.differentiated(some)
+            self._going.differentiated(set(held))
+        if self.first_nonfinite is None and self._is_lost(held):
+            self._examine("weight_gradients")
 
     def _after(self, held: Parameters) -> None:
         if self._going is not None:
@@ -241,7 +242,7 @@ class Monitor(History):
             self._coming.hush()
         self._coming = draft = Draft(self._count, self._weights, self.statistics, self._signals)
         if self._on is not None and "activations" in self._signals:
-            draft.activations = self._pushed()
+            draft.activations = pushed(self._model, self._on, self._wanted, self.statistics)
         if self._by_hand is not False:
             draft.copy(set(self._tensors))
         listens = self._on is None or "gradients" in self._signals
@@ -250,10 +251,6 @@ class Monitor(History):
             draft.ear = Ear(self._model, self._wanted, self.statistics, forward)
             draft.ear.__enter__()
         self._notice(draft)
-
-    def _pushed(self) -> list[Heard]:
-        assert self._on is not None
-        return pushed(self._model, self._on, self._wanted, self.statistics)
 
     def _close(self, draft: Draft | None) -> None:
         """Make a draft a record."""
@@ -304,18 +301,15 @@ class Monitor(History):
         on_host = gradient is not None and gradient.device.type == "cpu"
         return on_host and gradient is not None and not _is_finite(gradient)
 
-    def _examine(self, or_else: str | None = None) -> None:
-        """Find where numbers are lost, of `on` or of the gradients that there are."""
-        draft = Draft(self._count, self._weights, self.statistics, SIGNALS)
+    def _examine(self, signal: str) -> None:
+        """Find where a signal lost its numbers, in all layers: by `on`, and by the gradients."""
+        every = select(self._model, None)
+        draft = Draft(self._count, weights_of(self._model, every), ("moments",), SIGNALS)
         if self._on is not None:
-            draft.activations = self._pushed()
+            draft.activations = pushed(self._model, self._on, every, ("moments",))
         draft.differentiated(set(self._tensors))
         draft.copy(set(self._tensors))
-        found = draft.nonfinite()
-        if found is not None:
-            self._lost(NonFinite(draft.step, *found))
-        elif or_else is not None:
-            self._lost(NonFinite(draft.step, None, or_else))
+        self._lost(NonFinite(draft.step, *(draft.nonfinite() or (None, signal))))
 
     def _lost(self, where: NonFinite) -> None:
         self.first_nonfinite = where

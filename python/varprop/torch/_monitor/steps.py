@@ -28,8 +28,9 @@ class Steps:
         Of the model.
     begins : callable
         Called where a step begins.
-    before, after : callable
-        Called with those of the parameters that an optimizer holds.
+    before, differentiated, after : callable
+        Called with those of the parameters that an optimizer holds: before it moves them, when
+        their gradients are there, after it has moved them.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class Steps:
         parameters: Iterable[torch.Tensor],
         begins: Callable[[], None],
         before: Callable[[Parameters], None],
+        differentiated: Callable[[Parameters], None],
         after: Callable[[Parameters], None],
     ) -> None:
         self._ids = {id(p) for p in parameters}
         self._begins, self._before, self._after = begins, before, after
+        self._differentiated = differentiated
         self._moved: set[int] = set()  # parameters, in the present step
         self._begun = False
         self._known: WeakKeyDictionary[Optimizer, tuple[list[int], Parameters]] = (
@@ -73,8 +76,9 @@ class Steps:
         if not self._begun or not self._moved.isdisjoint(map(id, held)):
             self._begun, self._moved = True, set()
             self._begins()
+        self._before(held)
         if not _has_closure(args, kwargs):
-            self._before(held)
+            self._differentiated(held)
 
     def _post(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         held = self._held(optimizer)
@@ -82,7 +86,7 @@ class Steps:
             return
         self._moved.update(map(id, held))
         if _has_closure(args, kwargs):  # which has sent gradients back within the step
-            self._before(held)
+            self._differentiated(held)
         self._after(held)
 
     def _held(self, optimizer: Optimizer) -> Parameters:
