@@ -42,6 +42,7 @@ def test_files(tmp_path):
         train(model, optimizer, 4, m)
         m.save(tmp_path / "copy")
         train(model, optimizer, 3, m)
+    m.save()
     m.save(tmp_path / "copy")
     m.save(tmp_path / "copy")
     m.save(path)
@@ -67,6 +68,8 @@ def test_files(tmp_path):
         with pytest.raises(ValueError, match="is no file of a Monitor"):
             act()
     assert other.read_bytes() == b"epoch,loss\n1,2\n"
+    with pytest.raises(ValueError, match="path must be given"):
+        vp.torch.Monitor(model).save()
     with pytest.raises(FileNotFoundError):
         m.save(tmp_path / "none" / "run")
 

@@ -69,6 +69,7 @@ class History:
         self.statistics = tuple(statistics)
         self.first_nonfinite: NonFinite | None = None
         self._records: list[Record] = []
+        self._path: str | PathLike[str] | None = None
         self._files: dict[Path, _Saved] = {}
 
     @property
@@ -204,14 +205,22 @@ class History:
 
         return plot(self, kind, layers=layers, signal=signal, steps=steps, figure=figure)
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str] | None = None) -> None:
         """Append to a file the records that it has not yet, each whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            By default the Monitor's own, to which records are appended anyway.
 
         Raises
         ------
         ValueError
-            It is another kind of file, or one of other records.
+            There is no path; it is another kind of file, or one of other records.
         """
+        path = self._path if path is None else path
+        if path is None:
+            raise ValueError("path must be given where the Monitor has none")
         key = Path(path).absolute()
         if key not in self._files:
             self._files[key] = _Saved(path, self)

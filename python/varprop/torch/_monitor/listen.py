@@ -59,7 +59,7 @@ class Listener(Watch):
         self._histogram = "histogram" in statistics
         self._slopes = forward and any(text.startswith("saturation") for text in statistics)
         self._threshold = _catalogue.threshold(statistics)
-        self._shares: dict[int, Shares] = {}
+        self._shares: dict[int, tuple[Call, Shares]] = {}  # by the call's id
 
     def heard(self, calls: list[Call]) -> list[Told]:
         """Return the calls of a pass that are layers and wanted, in the order of their return."""
@@ -73,7 +73,7 @@ class Listener(Watch):
         for step in steps:
             signal, known = step.call.left, self._shares.get(id(step.call))
             assert isinstance(signal, Signal)
-            signal = signal if known is None else signal.with_shares(known)
+            signal = signal if known is None else signal.with_shares(known[1])
             found.append(Heard(step.call.name, step.type, signal))
         return found
 
@@ -93,7 +93,7 @@ class Listener(Watch):
         if self._slopes and self._watching and call.module in self._wanted:
             function = function_of(call.module)
             if function is not None:
-                self._shares[id(call)] = shares(function, tensor, self._threshold)
+                self._shares[id(call)] = call, shares(function, tensor, self._threshold)
         if tensor.requires_grad and torch.is_grad_enabled():
             call.returned = self._returned(call, tensor)
 

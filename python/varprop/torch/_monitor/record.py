@@ -85,6 +85,9 @@ class Record:
         types: tuple[str, ...],
         loss: float | None = None,
     ) -> None:
+        for numbers in observed.values():  # many records are kept, and few counts are large
+            if "histogram" in numbers and numbers["histogram"].max(initial=0) < 2**31:
+                numbers["histogram"] = numbers["histogram"].astype(np.int32)
         self.step, self.loss = step, loss
         self.observed, self.layer_names, self.types = observed, layer_names, types
 
@@ -176,7 +179,8 @@ def stacked(records: list[Record], signal: str) -> LayerStatistics:
     every = {}
     for key, like in having[0].observed[signal].items():
         empty = 0 if like.dtype.kind == "i" else np.nan
-        every[key] = np.full((*shape, *like.shape[1:]), empty, like.dtype)
+        kind = np.int64 if like.dtype.kind == "i" else like.dtype
+        every[key] = np.full((*shape, *like.shape[1:]), empty, kind)
     for row, record in enumerate(records):
         if signal in record.observed:
             places = [names.index(name) for name in record.layer_names[signal]]
