@@ -168,6 +168,17 @@ def test_frozen_parameters():
     assert (record.weights.update_ratio[1:] > 0).all()
 
 
+def test_sparse_gradients():
+    model = nn.Embedding(30, 4, sparse=True)
+    with vp.torch.Monitor(model, on=torch.arange(5)) as m:
+        model(torch.arange(3)).sum().backward()
+        torch.optim.SparseAdam(model.parameters(), lr=0.01).step()
+    record = m.records[0]
+    assert record.weight_gradients.count[0] == 120
+    assert record.weight_gradients.mean[0] == pytest.approx(0.1)  # ones in 3 rows of 30
+    assert record.weights.update_ratio[0] > 0
+
+
 def test_parametrized_weights():
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(20, 8)), nn.Linear(8, 5))
     with vp.torch.Monitor(model, on=held_out()) as m:

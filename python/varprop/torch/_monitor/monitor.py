@@ -30,7 +30,7 @@ from varprop.torch._monitor.steps import Parameters, Steps
 from varprop.torch._names import parameters
 from varprop.torch._profile.arguments import Arguments
 
-_SMALL = 4096  # numbers, whose sum in each step costs nothing
+_SMALL = 4096  # numbers that cost nothing to look at in each step
 
 
 class Monitor(History):
@@ -328,4 +328,5 @@ class Monitor(History):
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    return math.isfinite(float(tensor.detach().sum(dtype=torch.float64)))
+    numbers = tensor.detach()
+    return bool(torch.isfinite(numbers._values() if numbers.is_sparse else numbers).all())
