@@ -42,3 +42,14 @@ vp.simulate(vp.mlp([10, 10]), 5, trials=1)  # the core is usable afterwards
         return stopped - sent
 
     return lambda work: statistics.median(measure(work) for _ in range(3))
+
+
+@pytest.fixture
+def one_thread_of_torch():
+    """Have small networks train on one thread: several wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -192,7 +192,7 @@ def _foot(run: Run) -> list[list[str]]:
     blocks = run.network.blocks
     if blocks:
         taken = run.block_inputs.per_trial.log10_second_moment[:, 0].mean()
-        notes[0].append(f"from what {run.layer_names[blocks[0]]} takes, log10 {taken:.4f}")
+        notes[0].append(f"{run.layer_names[blocks[0]]} takes log10 {taken:.4f}")
     if run.verdict.stages > 1:
         notes[0].append(f"changes {'between stretches' if blocks else 'of resolution'} left out")
     if "gradients" in run.observed or beside is not None:

@@ -113,8 +113,9 @@ class Verdict:
     stages : int
         Into how many stretches steps between different numbers of positions divide the layers.
     unit : {"layer", "block"}
-        Whose factor the rate is: of blocks of a model that was profiled, from what the first one
-        takes, and back to the gradient by what it gives.
+        Whose factor the rate is. Of blocks of a model that was profiled, the first counts going
+        forward only where its own factor is beyond `max_factor`: what it takes, embeddings say, may
+        be of any size where it begins with a norm.
     underflow : bool
         Signals of most trials that end at zero have left the range of the dtype there.
     advice : Advice or None
@@ -150,11 +151,9 @@ class Verdict:
         """Return the verdict on a run."""
         max_factor, level = real("max_factor", max_factor, least=1), probability(level)
         stages = _stages(run)
-        blocks = bool(run.network.blocks)
-        signal = starts = run.activations.per_trial.log10_second_moment
-        if blocks:
-            starts = np.empty_like(signal)
-            starts[:, run.network.blocks] = run.block_inputs.per_trial.log10_second_moment
+        bound = math.log10(max_factor)
+        signal = run.activations.per_trial.log10_second_moment
+        starts, counted = _starts(run, stages, signal, bound)
         forward = _through(stages, signal, starts)
         factors = {"forward": np.where(np.isnan(forward), np.inf, forward)}
         if "gradients" in run.observed:
@@ -164,8 +163,7 @@ class Verdict:
             backward = _through(turned, sums, sums)
             factors["backward"] = backward[~np.isnan(backward)]
         layers = 1 + sum(len(stage) - 1 for stage in stages)
-        counts = {"forward": layers + blocks * len(stages), "backward": layers}
-        bound = math.log10(max_factor)
+        counts = {"forward": layers + counted, "backward": layers}
         details = {
             name: _judged(logs, counts[name], bound, level) for name, logs in factors.items()
         }
@@ -175,7 +173,7 @@ class Verdict:
             ways = [details[way].log10_factor for way in details]
             advice = advise(run, stages, ways[0], ways[1] if len(ways) > 1 else math.nan, bound)
         underflow = bool(run.out_of_range) and details["forward"].log10_factor == -math.inf
-        unit: Literal["layer", "block"] = "block" if blocks else "layer"
+        unit: Literal["layer", "block"] = "block" if run.network.blocks else "layer"
         return cls(max_factor, level, details, len(stages), advice, underflow, unit)
 
     @property
@@ -238,6 +236,27 @@ def _whole(stage: list[int], steps: tuple[Step, ...]) -> list[int]:
         return stage
     first = next(i for i, position in enumerate(stage) if steps[position].role == last.role)
     return stage[first:] if first < len(stage) - 1 else stage
+
+
+def _starts(
+    run: Run, stages: list[list[int]], signal: FloatArray, bound: float
+) -> tuple[FloatArray, int]:
+    """Return what stages begin with: what their first layer gives, or of a block, what it takes.
+
+    And the number of blocks that count so, as they change more than the bound, or are alone.
+    """
+    if not run.network.blocks:
+        return signal, 0
+    starts, counted = signal.copy(), 0
+    taken = dict(
+        zip(run.network.blocks, run.block_inputs.per_trial.log10_second_moment.T, strict=True)
+    )
+    for stage in stages:
+        own = signal[:, stage[0]] - taken[stage[0]]
+        if len(stage) == 1 or not abs(np.median(own)) <= bound:
+            starts[:, stage[0]] = taken[stage[0]]
+            counted += 1
+    return starts, counted
 
 
 def _through(stages: list[list[int]], logarithms: FloatArray, starts: FloatArray) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ def lent(model: nn.Module, found: list[Parameter], redrawn: set[str]) -> Iterato
         stack.push(loan.give_back)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.random.fork_rng(_cuda_devices(p.tensor for p in found)))
+        stack.enter_context(torch.random.fork_rng(loan.devices))
         stack.enter_context(_hooks_everywhere())
         loan.start()
         yield loan
@@ -43,6 +43,7 @@ class Lent:
         self._memory: dict[torch.Tensor, torch.Tensor] = {
             p.tensor: p.tensor.data for p in found if p.name not in redrawn
         }
+        self.devices = _cuda_devices(model)
         self._redrawn = [p.tensor for p in found if p.name in redrawn]
         for state in self._modules:
             self._memory |= {b: b.data for b in state.buffers.values() if b is not None}
@@ -67,7 +68,9 @@ class Lent:
         for tensor, _ in self._parameters:
             tensor.grad = None
             tensor.requires_grad_(True)
-        torch.manual_seed(random)
+        torch.default_generator.manual_seed(random)
+        for device in self.devices:
+            torch.cuda.default_generators[device].manual_seed(random)
 
     def give_back(self, *_: object) -> None:
         """Put all back."""
@@ -135,5 +138,5 @@ def _hooks_everywhere() -> Iterator[None]:
         yield
 
 
-def _cuda_devices(tensors: Iterable[torch.Tensor]) -> list[int]:
-    return sorted({t.get_device() for t in tensors if t.is_cuda})
+def _cuda_devices(model: nn.Module) -> list[int]:
+    return sorted({t.get_device() for t in model.parameters() if t.is_cuda})

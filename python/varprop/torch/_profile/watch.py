@@ -184,14 +184,14 @@ class Watch:
         main = None if tensor is None or every[0] is not tensor else _Value.of(tensor)
         self._frames.append(_Frame(call, main))
         if module._modules and main is not None:
-            call.took = self._seen(main.tensor)
+            call.took = self._seen(call, main.tensor)
         if not torch.is_grad_enabled():
             self._blind.setdefault(module, []).append(call)
         alone = len(entering) == 1 and any(item is tensor for item in args)
         if tensor is None or not alone or not _may_be_pointwise(module):
             return None
         call.pointwise, call.shape = True, tuple(tensor.shape)
-        call.entered = self._seen(tensor)
+        call.entered = self._seen(call, tensor)
         return self._enters(call, tensor, args, kwargs)
 
     def _enters(
@@ -201,7 +201,7 @@ class Watch:
         if not (tensor.requires_grad and torch.is_grad_enabled()):
             return None
         if getattr(call.module, "inplace", False):
-            call.returned = self._returned(tensor)
+            call.returned = self._returned(call, tensor)
             return None
         # Another name for what enters, so that the gradient is that through this module alone.
         call.returned = Seen()
@@ -217,7 +217,7 @@ class Watch:
         if not self._watching:
             again, tensor = self._again(module), first_tensor(output)
             if again is not None and not again.pointwise and tensor is not None:
-                again.returned = self._returned(tensor)
+                again.returned = self._returned(again, tensor)
             return
         if all(f.call.module is not module for f in self._frames):
             return
@@ -228,11 +228,11 @@ class Watch:
         left = None if tensor is None else _Value.of(tensor)
         if tensor is not None:
             call.has_output, call.chains = True, _chains(frame, left)
-            call.left = self._seen(tensor)
+            call.left = self._seen(call, tensor)
             if tuple(tensor.shape) != call.shape:  # a pool, a reshaping
                 call.pointwise, call.shape = False, tuple(tensor.shape)
             if not call.pointwise:
-                call.entered, call.returned = call.left, self._returned(tensor)
+                call.entered, call.returned = call.left, self._returned(call, tensor)
         above = self._frames[-1] if self._frames else None
         if tensor is not None or call.inside:
             (self.calls if above is None else above.call.inside).append(call)
@@ -241,16 +241,18 @@ class Watch:
             call.follows = bool(above.ends) and _follows(above.ends[-1], end)
             above.ends.append(end)
 
-    def _seen(self, tensor: torch.Tensor) -> Seen:
+    def _seen(self, call: Call, tensor: torch.Tensor) -> Seen:
         """Return the numbers of a tensor, of one that has just been looked at those of then."""
+        del call
         value = _Value.of(tensor)
         if self._latest is None or not self._latest.value.is_still(value):
             self._latest = _Look(value, Seen())
             self._latest.seen.add(tensor)
         return self._latest.seen
 
-    def _returned(self, tensor: torch.Tensor) -> Seen | None:
+    def _returned(self, call: Call, tensor: torch.Tensor) -> Seen | None:
         """Return what will have the gradient by a tensor, of one just looked at the same again."""
+        del call
         if not tensor.requires_grad:
             return None
         look = self._latest if self._watching else None
