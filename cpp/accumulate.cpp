@@ -118,7 +118,10 @@ void accumulate_as(const StridedArray& array, std::size_t kept, std::vector<Mome
   if (kept == 0 && side_by_side<T>(array)) {
     T* const data = const_cast<T*>(reinterpret_cast<const T*>(array.data));  // only read
     for (std::ptrdiff_t done = 0; done < count; done += kChunk) {
-      into[0].merge(chunk_moments<T>(data + done, std::min(kChunk, count - done)));
+      const std::ptrdiff_t chunk = std::min(kChunk, count - done);
+      T few[kBlockColumns] = {};  // whole lanes are read
+      if (chunk < kBlockColumns) std::copy_n(data + done, chunk, few);
+      into[0].merge(chunk_moments<T>(chunk < kBlockColumns ? few : data + done, chunk));
     }
     return;
   }

@@ -193,7 +193,13 @@ void deliver(const Staging<float>& staging, const Box& box, Round round) {
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(std::uint16_t));
   const int run = staging.run, across = box.along_memory(size, run);
   const auto put = [&](const float* from, std::int64_t count, std::byte* to) {
-    round(from, static_cast<std::size_t>(count), reinterpret_cast<std::uint16_t*>(to));
+    const auto numbers = static_cast<std::size_t>(count);
+    if (reinterpret_cast<std::uintptr_t>(to) % sizeof(std::uint16_t) == 0) {
+      return round(from, numbers, reinterpret_cast<std::uint16_t*>(to));
+    }
+    alignas(64) std::uint16_t aside[kStaged<float>];
+    round(from, numbers, aside);
+    std::memcpy(to, aside, numbers * sizeof(std::uint16_t));
   };
   if (box.stride(run) == size) {
     return each_run(staging.numbers, staging.stride, run, box, put);

@@ -40,7 +40,9 @@ void transpose(const T* from, std::ptrdiff_t from_stride, std::int64_t rows, std
     }
   }
   for (; j < columns; ++j) {
-    for (std::int64_t i = 0; i < rows; ++i) to[j * to_stride + i] = from[i * from_stride + j];
+    for (std::int64_t i = 0; i < rows; ++i) {  // to memory of any alignment
+      __builtin_memcpy(to + j * to_stride + i, from + i * from_stride + j, sizeof(T));
+    }
   }
 }
 
