@@ -1,0 +1,362 @@
+"""Why deep sigmoid and tanh networks trained badly, and what their initialization has to do with it.
+
+The networks of Glorot and Bengio (2010): up to five hidden layers of 1000 units and a softmax, by
+stochastic gradient descent in batches of ten; with the initialization that was standard, uniform on
++-1/sqrt(fan_in), and with their normalized one (N), uniform on +-sqrt(6 / (fan_in + fan_out)). A
+Monitor watches 300 held-out examples: what their figures 2, 3 and 6 to 9 show. Then test errors
+stand beside those of their table 1, which are of far longer trainings.
+
+Images are Shapeset-3x2, each seen once, or scikit-learn's digits (``--data digits``), or an .npz
+with the arrays images and labels (``--data FILE.npz``): MNIST, CIFAR-10, your own. Needs PyTorch,
+``pip install "varprop[torch]"``, and SciPy; a few minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+import varprop as vp
+
+try:
+    import torch
+except ModuleNotFoundError:
+    sys.exit('The training needs PyTorch: pip install "varprop[torch]"')
+
+BATCH, HELD_OUT = 10, 300
+LAWS = {"": "torch_linear", " N": "glorot_uniform"}
+RATES = {"softsign": 0.03, "tanh": 0.03, "sigmoid": 0.1}
+SETTINGS = ("softsign", "softsign N", "tanh", "tanh N", "sigmoid")
+TABLE_1 = {  # test errors in percent, in the order of SETTINGS
+    "Shapeset": (16.27, 16.06, 27.15, 15.60, 82.61),
+    "MNIST": (1.64, 1.72, 1.76, 1.64, 2.21),
+    "CIFAR-10": (55.78, 53.8, 55.9, 52.92, 57.28),
+}
+OTHERS_SEED = 2**32  # of the images that are not trained on
+LINEAR = 8 / (3 * np.pi)  # mean singular value of a square layer whose fan_in Var(W) is 1
+
+
+class Data(NamedTuple):
+    """Images to train on, None where they are drawn, and images to test with."""
+
+    train: tuple[np.ndarray, np.ndarray] | None
+    test: tuple[np.ndarray, np.ndarray]
+    beside: str | None  # the column of table 1
+
+    @property
+    def held_out(self) -> np.ndarray:
+        return self.test[0][:HELD_OUT]
+
+    def batches(self, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield batch after batch, without end."""
+        for images, labels in self._stretches(seed):
+            rows = torch.from_numpy(flat(images)), torch.from_numpy(labels.astype(np.int64))
+            whole = len(labels) // BATCH * BATCH
+            yield from zip(*(part[:whole].split(BATCH) for part in rows), strict=True)
+
+    def _stretches(self, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        if self.train is None:
+            yield from vp.datasets.shapeset_stream(100 * BATCH, seed)
+        else:
+            order = np.random.default_rng(seed)
+            while True:
+                chosen = order.permutation(len(self.train[1]))
+                yield self.train[0][chosen], self.train[1][chosen]
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    return np.reshape(images, (len(images), -1)).astype(np.float32)
+
+
+def data(name: str, tests: int) -> Data:
+    """Return the images that the user names."""
+    if name == "shapeset":
+        images, labels = vp.datasets.shapeset(tests, OTHERS_SEED)
+        return Data(None, (flat(images), labels), "Shapeset")
+    if name == "digits":
+        from sklearn.datasets import load_digits
+
+        images, labels = load_digits(return_X_y=True)
+    else:
+        with np.load(name) as arrays:
+            images, labels = flat(arrays["images"]), arrays["labels"].ravel()
+    # One shift and one scale for all pixels.
+    images = (images - images.mean()) / images.std()
+    order = np.random.default_rng(OTHERS_SEED).permutation(len(labels))
+    images, labels = flat(images[order]), labels[order]
+    tests = min(tests, len(labels) // 4)
+    beside = {64: "MNIST", 784: "MNIST", 3072: "CIFAR-10"}.get(images.shape[1])
+    rest = slice(tests, None)
+    return Data((images[rest], labels[rest]), (images[:tests], labels[:tests]), beside)
+
+
+class Training(NamedTuple):
+    """One network, trained under watch."""
+
+    net: vp.Network
+    monitor: vp.torch.Monitor
+    steps: list[int]
+    errors: list[float]  # in percent, after these steps
+
+
+def error(model: torch.nn.Module, test: tuple[np.ndarray, np.ndarray]) -> float:
+    with torch.no_grad():
+        parts = [model(rows).argmax(1) for rows in torch.from_numpy(test[0]).split(1000)]
+    return float(100 * np.mean(torch.cat(parts).numpy() != test[1]))
+
+
+def train(setting: str, seed: int, images: Data, args: argparse.Namespace) -> Training:
+    """Train a network from its initialization."""
+    activation = setting.removesuffix(" N")
+    depth = args.sigmoid_depth if activation == "sigmoid" else args.depth
+    classes = int(images.test[1].max()) + 1
+    net = vp.mlp(
+        [images.test[0].shape[1], *[args.units] * depth, classes],
+        activation,
+        weight=LAWS[setting.removeprefix(activation)],
+        output_activation="linear",  # the loss has the softmax
+    )
+    model = vp.torch.to_module(net, seed)
+    rate = RATES[activation] if args.rate is None else args.rate
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    watch = vp.torch.Monitor(model, max(1, args.updates // 50), on=images.held_out)
+    done = Training(net, watch, [], [])
+    looks = set(np.linspace(0, args.updates, 11, dtype=int).tolist())
+    few = tuple(part[:2000] for part in images.test)
+    with watch:
+        for step, (x, y) in enumerate(images.batches(seed)):
+            if step in looks:
+                done.steps.append(step)
+                done.errors.append(error(model, images.test if step == args.updates else few))
+            if step == args.updates:
+                break
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            watch.log(loss=loss)
+    return done
+
+
+def theory(net: vp.Network, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return stds of activations at infinite width, and of gradients over the top hidden layer's.
+
+    Rows differ in length: moments are means over them.
+    """
+    squares = np.quantile(np.mean(rows.astype(float) ** 2, axis=1), (np.arange(20) + 0.5) / 20)
+    found = [vp.theory.propagate(net, q, None) for q in squares]
+    mean, square, back = (
+        np.mean(each, axis=0)[:-1]
+        for each in (
+            [one.activations.mean for one in found],
+            [one.activations.second_moment for one in found],
+            [one.gradients.second_moment / one.gradients.second_moment[-2] for one in found],
+        )
+    )
+    return np.sqrt(square - mean**2), np.sqrt(back)
+
+
+def hidden(monitor: vp.torch.Monitor, signal: str, field: str) -> np.ndarray:
+    """Return a statistic of all hidden layers, shape (records, layers)."""
+    found = getattr(monitor, signal)
+    # What leaves a layer leaves its activation function; gradients are by what enters that.
+    names = monitor.hidden if signal == "activations" else [n.split("_")[0] for n in monitor.hidden]
+    return np.stack([getattr(found, field)[:, found.of(name)] for name in names], axis=1)
+
+
+def at_initialization(setting: str, trained: list[Training], images: Data) -> None:
+    """Print what record 0 holds, beside infinite width, and the Jacobians' singular values."""
+    net = trained[0].net
+    stds = [
+        np.sqrt(np.mean([hidden(t.monitor, signal, "std")[0] ** 2 for t in trained], axis=0))
+        for signal in ("activations", "gradients", "weight_gradients")
+    ]
+    activations, back = theory(net, images.held_out)
+    values = vp.jacobian(net, images.held_out[:1], layers="all").singular_values
+    print(
+        f"{setting:12}{'activations':>13}{'gradients':>22}{'weight':>13}{'Jacobian':>13}\n"
+        f"layer{'std':>11}{'theory':>9}{'std':>11}{'theory':>11}{'gradients':>13}{'mean s.v.':>13}"
+    )
+    for i, (h, g, w) in enumerate(zip(*stds, strict=True)):
+        print(
+            f"{i + 1:5}{h:11.4f}{activations[i]:9.4f}{g:11.2e}{stds[1][-1] * back[i]:11.2e}"
+            f"{w:13.2e}{values[net.layer_names[i]].mean():13.4f}"
+        )
+    print()
+
+
+def table(trained: dict[str, list[Training]], images: Data, args: argparse.Namespace) -> None:
+    """Print test errors beside those of table 1."""
+    told = TABLE_1.get(images.beside or "")
+    print(
+        f"Test errors in percent after N = {args.updates} updates of {BATCH} examples, "
+        f"{len(images.test[1])} tests,\nmean and standard deviation of {args.seeds} seeds; "
+        f"table 1 is of trainings to the end,\non {images.beside or 'other images'}, their "
+        "learning rates chosen by validation\n\n"
+        f"{'':12}{'layers':>8}{'rate':>8}{'here':>9}{'+-':>7}{'table 1':>10}"
+    )
+    for i, (setting, several) in enumerate(trained.items()):
+        last = [one.errors[-1] for one in several]
+        spread = f"{np.std(last, ddof=1):.2f}" if len(last) > 1 else "-"
+        rate = RATES[setting.removesuffix(" N")] if args.rate is None else args.rate
+        print(
+            f"{setting:12}{len(several[0].net.layer_names) - 1:8}{rate:8g}{np.mean(last):9.2f}"
+            f"{spread:>7}{told[i] if told else '-':>10}"
+        )
+    print()
+
+
+def during_training(trained: dict[str, list[Training]]) -> None:
+    """Print what figures 2, 3 and 9 show, by layer."""
+    watches = {setting: several[0].monitor for setting, several in trained.items()}
+    rows = [("sigmoid, mean activation", "sigmoid", "activations", "mean")]
+    for setting in ("tanh", "tanh N"):
+        rows.append((f"{setting}, 98th percentile", setting, "activations", "p98"))
+        rows.append((f"{setting}, weight gradients", setting, "weight_gradients", "std"))
+    print("In training, by hidden layer, of the first seed\n")
+    for words, setting, signal, field in rows:
+        found, steps = hidden(watches[setting], signal, field), watches[setting].steps
+        print(words)
+        for i in sorted({0, len(steps) // 10, len(steps) // 2, len(steps) - 2}):
+            cells = "".join(f"{x:10.2e}" if field == "std" else f"{x:9.3f}" for x in found[i])
+            print(f"{steps[i]:>10} updates{cells}")
+    print()
+
+
+def conclude(trained: dict[str, list[Training]], args: argparse.Namespace) -> None:
+    """Print with what of the paper these runs agree, and with what not."""
+    errors = {s: np.array([one.errors[-1] for one in several]) for s, several in trained.items()}
+    first = {s: several[0].monitor for s, several in trained.items()}
+
+    def per_layer(setting: str, signal: str) -> float:
+        std = hidden(first[setting], signal, "std")[0]
+        ends = (std[-1], std[0]) if signal == "activations" else (std[0], std[-1])
+        return float((ends[0] / ends[1]) ** (1 / max(1, len(std) - 1)))
+
+    def apart(setting: str) -> float:
+        std = hidden(first[setting], "weight_gradients", "std")[0]
+        return float(std.max() / std.min())
+
+    forth = [per_layer(s, "activations") for s in ("tanh", "tanh N")]
+    back = [per_layer(s, "gradients") for s in ("tanh", "tanh N")]
+    means = hidden(first["sigmoid"], "activations", "mean")
+    lowest = means.min(axis=0)
+    when = first["sigmoid"].steps[means[:, -1].argmin()]
+    wins = int(np.sum(errors["tanh N"] < errors["tanh"]))
+    claims = [
+        (
+            f"tanh: activations x {forth[0]:.2f} a layer standard, x {forth[1]:.2f} normalized",
+            forth[0] < 0.75 < forth[1],
+        ),
+        (
+            f"tanh: gradients x {back[0]:.2f} a layer going back, x {back[1]:.2f} normalized",
+            back[0] < 0.75 < back[1],
+        ),
+        (
+            f"standard: weight gradients alike at first, within x {apart('tanh'):.2f}",
+            apart("tanh") < 2,
+        ),
+        (
+            f"tanh: normalized beats standard for {wins} of {args.seeds} seeds",
+            wins == args.seeds,
+        ),
+        (
+            "softsign: normalized and standard differ less than tanh's do",
+            abs(np.mean(errors["softsign"] - errors["softsign N"]))
+            < abs(np.mean(errors["tanh"] - errors["tanh N"])),
+        ),
+        (
+            "sigmoid is the worst",
+            all(errors["sigmoid"].mean() > e.mean() for s, e in errors.items() if s != "sigmoid"),
+        ),
+        (
+            f"sigmoid: the top layer's mean falls to {lowest[-1]:.2f}, at {when} updates",
+            lowest[-1] < 0.25,
+        ),
+        (
+            f"sigmoid: no other layer's mean falls under {lowest[:-1].min(initial=1):.2f}",
+            lowest[:-1].min(initial=1) > 0.4,
+        ),
+    ]
+    print(f"{'With the paper':68}agrees")
+    for words, agrees in claims:
+        print(f"{words:68}{'yes' if agrees else 'NO'}")
+
+
+def picture(trained: dict[str, list[Training]], path: str) -> None:
+    """Draw test errors and what the hidden layers do meanwhile."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((9, 6.5), layout="constrained")
+    errors, *watched = figure.subplots(2, 2).flat
+    for i, (setting, several) in enumerate(trained.items()):
+        curves = np.array([one.errors for one in several])
+        style = "--" if setting.endswith(" N") else "-"
+        errors.plot(several[0].steps, curves.mean(axis=0), style, color=f"C{i // 2}", label=setting)
+    errors.set(ylabel="test error in percent", xlabel="updates")
+    errors.legend(frameon=False)
+    panels = (
+        ("sigmoid", "mean", "sigmoid: mean activation"),
+        ("tanh", "p98", "tanh: 98th percentile of activations"),
+        ("tanh N", "p98", "tanh N: 98th percentile of activations"),
+    )
+    for axes, (setting, field, title) in zip(watched, panels, strict=True):
+        monitor = trained[setting][0].monitor
+        for i, curve in enumerate(hidden(monitor, "activations", field).T, start=1):
+            axes.plot(monitor.steps, curve, color=f"C{i - 1}", label=f"hidden layer {i}")
+        axes.set(title=title, xlabel="updates", ylim=(0, 1))
+    watched[0].legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="shapeset", help="shapeset, digits or FILE.npz")
+    parser.add_argument("--depth", type=int, default=5, help="hidden layers (default: 5)")
+    parser.add_argument("--sigmoid-depth", type=int, default=4, help="(default: 4)")
+    parser.add_argument("--units", type=int, default=1000, help="of a layer (default: 1000)")
+    parser.add_argument("--updates", type=int, default=2000, help="of the weights (default: 2000)")
+    parser.add_argument("--rate", type=float, help="for all (default: one for each activation)")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each (default: 1)")
+    parser.add_argument("--full", action="store_true", help="20,000 updates, an epoch of the paper")
+    parser.add_argument("--quick", action="store_true", help="200 units and 100 updates")
+    parser.add_argument(
+        "--plot", metavar="NAME", help="save pictures: NAME_training.png and others"
+    )
+    args = parser.parse_args()
+    if args.full:
+        args.updates = 20_000
+    if args.quick:
+        args.units, args.updates = 200, 100
+
+    images = data(args.data, 1000 if args.quick else 10_000)
+    trained = {
+        setting: [train(setting, seed, images, args) for seed in range(args.seeds)]
+        for setting in SETTINGS
+    }
+    print(
+        f"At initialization, {args.units} units, {HELD_OUT} held-out examples (gradients: one "
+        f"batch): standard\ndeviations, in theory at infinite width (gradients from the top layer "
+        f"down),\nand mean singular values of the layers' Jacobians; of square linear layers\n"
+        f"{LINEAR:.4f} normalized (N), {LINEAR / np.sqrt(3):.4f} standard\n"
+    )
+    for setting, several in trained.items():
+        at_initialization(setting, several, images)
+    table(trained, images, args)
+    during_training(trained)
+    conclude(trained, args)
+    if args.plot:
+        picture(trained, f"{args.plot}_training.png")
+        for setting, several in trained.items():
+            name, monitor = f"{args.plot}_{setting.replace(' ', '')}", several[0].monitor
+            monitor.plot().savefig(f"{name}.png", dpi=120)
+            steps = [0, int(monitor.steps[-1])]
+            monitor.plot("histograms", steps=steps).savefig(f"{name}_histograms.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()
