@@ -1,4 +1,4 @@
-"""Why deep sigmoid and tanh networks trained badly, and what their initialization has to do with it.
+"""Why deep sigmoid and tanh networks trained badly, and what their initialization does to that.
 
 The networks of Glorot and Bengio (2010): up to five hidden layers of 1000 units and a softmax, by
 stochastic gradient descent in batches of ten; with the initialization that was standard, uniform on
@@ -8,7 +8,8 @@ stand beside those of their table 1, which are of far longer trainings.
 
 Images are Shapeset-3x2, each seen once, or scikit-learn's digits (``--data digits``), or an .npz
 with the arrays images and labels (``--data FILE.npz``): MNIST, CIFAR-10, your own. Needs PyTorch,
-``pip install "varprop[torch]"``, and SciPy; a few minutes on two cores.
+``pip install "varprop[torch]"``, and SciPy; a few minutes, or half an hour with ``--full``: 20,000
+updates, one epoch of the paper, whose trainings took many.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ except ModuleNotFoundError:
 
 BATCH, HELD_OUT = 10, 300
 LAWS = {"": "torch_linear", " N": "glorot_uniform"}
-RATES = {"softsign": 0.03, "tanh": 0.03, "sigmoid": 0.1}
+RATES = {"softsign": 0.1, "tanh": 0.03, "sigmoid": 0.1}
 SETTINGS = ("softsign", "softsign N", "tanh", "tanh N", "sigmoid")
 TABLE_1 = {  # test errors in percent, in the order of SETTINGS
     "Shapeset": (16.27, 16.06, 27.15, 15.60, 82.61),
@@ -46,6 +47,11 @@ class Data(NamedTuple):
     train: tuple[np.ndarray, np.ndarray] | None
     test: tuple[np.ndarray, np.ndarray]
     beside: str | None  # the column of table 1
+
+    @property
+    def classes(self) -> int:
+        parts = [part[1] for part in (self.train, self.test) if part is not None]
+        return 1 + int(np.concatenate(parts).max())
 
     @property
     def held_out(self) -> np.ndarray:
@@ -113,9 +119,8 @@ def train(setting: str, seed: int, images: Data, args: argparse.Namespace) -> Tr
     """Train a network from its initialization."""
     activation = setting.removesuffix(" N")
     depth = args.sigmoid_depth if activation == "sigmoid" else args.depth
-    classes = int(images.test[1].max()) + 1
     net = vp.mlp(
-        [images.test[0].shape[1], *[args.units] * depth, classes],
+        [images.test[0].shape[1], *[args.units] * depth, images.classes],
         activation,
         weight=LAWS[setting.removeprefix(activation)],
         output_activation="linear",  # the loss has the softmax
@@ -123,7 +128,7 @@ def train(setting: str, seed: int, images: Data, args: argparse.Namespace) -> Tr
     model = vp.torch.to_module(net, seed)
     rate = RATES[activation] if args.rate is None else args.rate
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-    watch = vp.torch.Monitor(model, max(1, args.updates // 50), on=images.held_out)
+    watch = vp.torch.Monitor(model, max(10, args.updates // 50), on=images.held_out)
     done = Training(net, watch, [], [])
     looks = set(np.linspace(0, args.updates, 11, dtype=int).tolist())
     few = tuple(part[:2000] for part in images.test)
@@ -194,9 +199,9 @@ def table(trained: dict[str, list[Training]], images: Data, args: argparse.Names
     told = TABLE_1.get(images.beside or "")
     print(
         f"Test errors in percent after N = {args.updates} updates of {BATCH} examples, "
-        f"{len(images.test[1])} tests,\nmean and standard deviation of {args.seeds} seeds; "
-        f"table 1 is of trainings to the end,\non {images.beside or 'other images'}, their "
-        "learning rates chosen by validation\n\n"
+        f"{len(images.test[1])} tests:\nmean and standard deviation over seeds ({args.seeds}). "
+        f"Table 1 is of far longer trainings\non {images.beside or 'other images'}, with learning "
+        "rates chosen by validation\n\n"
         f"{'':12}{'layers':>8}{'rate':>8}{'here':>9}{'+-':>7}{'table 1':>10}"
     )
     for i, (setting, several) in enumerate(trained.items()):
@@ -205,7 +210,7 @@ def table(trained: dict[str, list[Training]], images: Data, args: argparse.Names
         rate = RATES[setting.removesuffix(" N")] if args.rate is None else args.rate
         print(
             f"{setting:12}{len(several[0].net.layer_names) - 1:8}{rate:8g}{np.mean(last):9.2f}"
-            f"{spread:>7}{told[i] if told else '-':>10}"
+            f"{spread:>7}{f'{told[i]:.2f}' if told else '-':>10}"
         )
     print()
 
@@ -333,16 +338,18 @@ def main() -> None:
     if args.quick:
         args.units, args.updates = 200, 100
 
+    torch.set_num_threads(1)  # batches of ten: a second one would mostly wait
     images = data(args.data, 1000 if args.quick else 10_000)
     trained = {
         setting: [train(setting, seed, images, args) for seed in range(args.seeds)]
         for setting in SETTINGS
     }
     print(
-        f"At initialization, {args.units} units, {HELD_OUT} held-out examples (gradients: one "
-        f"batch): standard\ndeviations, in theory at infinite width (gradients from the top layer "
-        f"down),\nand mean singular values of the layers' Jacobians; of square linear layers\n"
-        f"{LINEAR:.4f} normalized (N), {LINEAR / np.sqrt(3):.4f} standard\n"
+        f"At initialization, {args.units} units: standard deviations over {HELD_OUT} held-out "
+        "examples,\nof gradients over the first batch, beside those of infinite width, where the\n"
+        "top hidden layer's gradient is taken from here; mean singular values of the\n"
+        f"layers' Jacobians at one example, which are {LINEAR:.4f} in square linear layers\n"
+        f"normalized (N), {LINEAR / np.sqrt(3):.4f} standard\n"
     )
     for setting, several in trained.items():
         at_initialization(setting, several, images)
@@ -351,8 +358,9 @@ def main() -> None:
     conclude(trained, args)
     if args.plot:
         picture(trained, f"{args.plot}_training.png")
-        for setting, several in trained.items():
-            name, monitor = f"{args.plot}_{setting.replace(' ', '')}", several[0].monitor
+        for setting in ("tanh", "tanh N", "sigmoid"):
+            monitor = trained[setting][0].monitor
+            name = f"{args.plot}_{setting.replace(' ', '')}"
             monitor.plot().savefig(f"{name}.png", dpi=120)
             steps = [0, int(monitor.steps[-1])]
             monitor.plot("histograms", steps=steps).savefig(f"{name}_histograms.png", dpi=120)
