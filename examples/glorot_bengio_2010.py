@@ -88,8 +88,11 @@ def data(name: str, tests: int) -> Data:
 
         images, labels = load_digits(return_X_y=True)
     else:
-        with np.load(name) as arrays:
-            images, labels = flat(arrays["images"]), arrays["labels"].ravel()
+        try:
+            with np.load(name) as arrays:
+                images, labels = flat(arrays["images"]), arrays["labels"].ravel()
+        except (OSError, KeyError, ValueError, AttributeError, TypeError) as problem:
+            sys.exit(f"--data must name an .npz with the arrays images and labels: {problem}")
     # One shift and one scale for all pixels.
     images = (images - images.mean()) / images.std()
     order = np.random.default_rng(OTHERS_SEED).permutation(len(labels))
