@@ -251,8 +251,8 @@ def conclude(trained: dict[str, list[Training]]) -> None:
     top, others = means[..., -1].max(axis=0), means[..., :-1].min(initial=1)
     fallen = top < 0.25
     steps = trained["sigmoid"][0].monitor.steps
-    when = f"by {steps[fallen.argmax()]} updates" if fallen.any() else "not"
-    few = [
+    when = f"in {steps[fallen.argmax()]} updates" if fallen.any() else "never"
+    claims = [
         (f"activations, a layer: x {forth[0]:.2f}; N x {forth[1]:.2f}", forth[0] < 0.7 < forth[1]),
         (f"gradients, going back: x {back[0]:.2f}; N x {back[1]:.2f}", back[0] < 0.7 < back[1]),
         (f"standard weight gradients are alike at first, within x {apart:.2f}", apart < 2),
@@ -263,7 +263,7 @@ def conclude(trained: dict[str, list[Training]]) -> None:
         (f"sigmoid: the other layers' never fall under {others:.2f}", others > 0.4),
     ]
     print(f"{'With the paper (tanh, where it is not said)':70}agrees")
-    for words, agrees in few:
+    for words, agrees in claims:
         print(f"{words:70}{'yes' if agrees else 'NO'}")
 
 
@@ -279,16 +279,12 @@ def picture(trained: dict[str, list[Training]], path: str) -> None:
         errors.plot(several[0].steps, curves.mean(axis=0), style, color=f"C{i // 2}", label=setting)
     errors.set(ylabel="test error in percent", xlabel="updates")
     errors.legend(frameon=False)
-    panels = (
-        ("sigmoid", "mean", "sigmoid: mean activation"),
-        ("tanh", "p98", "tanh: 98th percentile of activations"),
-        ("tanh N", "p98", "tanh N: 98th percentile of activations"),
-    )
-    for axes, (setting, field, title) in zip(watched, panels, strict=True):
+    for axes, setting in zip(watched, ("sigmoid", "tanh", "tanh N"), strict=True):
+        field, words = ("mean", "mean") if setting == "sigmoid" else ("p98", "98th percentile")
         monitor = trained[setting][0].monitor
         for i, curve in enumerate(hidden(monitor, "activations", field).T, start=1):
             axes.plot(monitor.steps, curve, color=f"C{i - 1}", label=f"hidden layer {i}")
-        axes.set(title=title, xlabel="updates", ylim=(0, 1))
+        axes.set(title=f"{setting}: {words} of activations", xlabel="updates", ylim=(0, 1))
     watched[0].legend(frameon=False)
     figure.savefig(path, dpi=120)
 
@@ -303,15 +299,13 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="for all (default: one for each activation)")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each (default: 1)")
     parser.add_argument("--full", action="store_true", help="20,000 updates, an epoch of the paper")
-    parser.add_argument("--quick", action="store_true", help="200 units and 100 updates")
-    parser.add_argument(
-        "--plot", metavar="NAME", help="save pictures: NAME_training.png and others"
-    )
+    parser.add_argument("--quick", action="store_true", help="100 units and 100 updates")
+    parser.add_argument("--plot", metavar="NAME", help="save NAME_training.png and others")
     args = parser.parse_args()
     if args.full:
         args.updates = 20_000
     if args.quick:
-        args.units, args.updates = 200, 100
+        args.units, args.updates = 100, 100
 
     torch.set_num_threads(1)  # batches of ten: a second one would mostly wait
     images = data(args.data, 1000 if args.quick else 10_000)

@@ -233,8 +233,9 @@ def test_same_function_different_speed(tmp_path):
         assert (tmp_path / f"models_{picture}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_same_function_different_speed_without_torch():
-    path = str(EXAMPLES / "same_function_different_speed.py")
+@pytest.mark.parametrize("name", ["same_function_different_speed", "glorot_bengio_2010"])
+def test_training_without_torch(name):
+    path = str(EXAMPLES / f"{name}.py")
     code = f"import runpy, sys; sys.modules['torch'] = None; runpy.run_path({path!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -316,7 +317,7 @@ def test_transformer(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def at_initialization(law, units=200):
+def at_initialization(law, units=100):
     """Return a tanh network's columns in NumPy: stds forth, back and of weights, Jacobians."""
     held_out, _ = vp.datasets.shapeset(300, 2**32)
     images, labels = vp.datasets.shapeset(10, 0)
@@ -355,7 +356,7 @@ def test_glorot_bengio_2010(tmp_path):
     nodes, shares = np.polynomial.hermite_e.hermegauss(60)
     shares = shares / shares.sum()
     rows = vp.datasets.shapeset(300, 2**32)[0].reshape(300, -1).astype(float)
-    fan_in, fan_out = np.array([1024] + [200] * 4), 200
+    fan_in, fan_out = np.array([1024] + [100] * 4), 100
     laws = {"torch_linear": 1 / (3 * fan_in), "glorot_uniform": 2 / (fan_in + fan_out)}
     for found, (law, weight_var) in zip((table[10:15], table[15:20]), laws.items(), strict=True):
         forth, back, by_weights, values = at_initialization(law)
@@ -370,7 +371,7 @@ def test_glorot_bengio_2010(tmp_path):
             second = np.tanh(z) ** 2 @ shares
             forth.append(second.mean())
             slopes.append(np.cosh(z) ** -4 @ shares)
-        factors = 200 * weight_var[1:, None] * np.array(slopes[:-1])
+        factors = 100 * weight_var[1:, None] * np.array(slopes[:-1])
         ratios = np.sqrt(np.cumprod(factors[::-1], axis=0)[::-1].mean(axis=1))
         np.testing.assert_allclose(found[:, 2], np.sqrt(forth), rtol=0.01)
         np.testing.assert_allclose(found[:-1, 4] / found[-1, 4], ratios, rtol=0.015)
@@ -391,7 +392,7 @@ def test_glorot_bengio_2010(tmp_path):
     # The top layer falls before it has learned anything, the others stay.
     (means,) = re.findall(r"^sigmoid, mean activation\n((?: +\d+ updates.+\n)+)", text, re.M)
     first, *_, last = (np.array(line.split()[2:], dtype=float) for line in means.splitlines())
-    assert last[-1] < first[-1] - 0.05
-    assert np.all(np.abs(last[:-1] - first[:-1]) < 0.02)
+    assert last[-1] < first[-1] - 0.025
+    assert np.all(np.abs(last[:-1] - first[:-1]) < 0.015)
     for picture in ("training", "tanh", "tanhN_histograms", "sigmoid"):
         assert (tmp_path / f"glorot_{picture}.png").read_bytes().startswith(b"\x89PNG")
