@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 import varprop as vp
+from varprop.theory import propagate
 
 try:
     import torch
@@ -156,7 +157,7 @@ def theory(net: vp.Network, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Rows differ in length: moments are means over them.
     """
     squares = np.quantile(np.mean(rows.astype(float) ** 2, axis=1), (np.arange(20) + 0.5) / 20)
-    found = [vp.theory.propagate(net, q, None) for q in squares]
+    found = [propagate(net, q, None) for q in squares]
     mean = np.mean([one.activations.mean for one in found], axis=0)
     square = np.mean([one.activations.second_moment for one in found], axis=0)
     gradients = np.array([one.gradients.second_moment for one in found])
