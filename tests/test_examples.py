@@ -6,6 +6,7 @@ Seeds are fixed. Tolerances are five standard errors: a failure by chance has a 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import subprocess
@@ -232,8 +233,9 @@ def test_same_function_different_speed(tmp_path):
         assert (tmp_path / f"models_{picture}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_same_function_different_speed_without_torch():
-    path = str(EXAMPLES / "same_function_different_speed.py")
+@pytest.mark.parametrize("name", ["same_function_different_speed", "glorot_bengio_2010"])
+def test_training_without_torch(name):
+    path = str(EXAMPLES / f"{name}.py")
     code = f"import runpy, sys; sys.modules['torch'] = None; runpy.run_path({path!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -313,3 +315,84 @@ def test_transformer(tmp_path):
     assert "blocks.6.mlp.proj.weight: std 0.02, declared 0.00408: x 4.9" in text
     assert "1 of 149 parameters fails" in text
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def at_initialization(law, units=100):
+    """Return a tanh network's columns in NumPy: stds forth, back and of weights, Jacobians."""
+    held_out, _ = vp.datasets.shapeset(300, 2**32)
+    images, labels = vp.datasets.shapeset(10, 0)
+    sizes = [1024, *[units] * 5, 9]
+    weights = [
+        vp.weights(shape, law, seed=0, name=f"dense{layer}.weight").astype(float)
+        for layer, shape in enumerate(itertools.pairwise(sizes), start=1)
+    ]
+    forth, values, x = [], [], held_out.reshape(300, -1).astype(float)
+    for weight in weights[:-1]:
+        x = np.tanh(x @ weight)
+        forth.append(x.std())
+        values.append(np.linalg.svd(weight * (1 - x[0] ** 2), compute_uv=False).mean())
+    passed = [images.reshape(10, -1).astype(float)]
+    for weight in weights[:-1]:
+        passed.append(np.tanh(passed[-1] @ weight))
+    p = np.exp(passed[-1] @ weights[-1])
+    g = (p / p.sum(axis=1, keepdims=True) - np.eye(9)[labels]) / 10
+    back, by_weights = [], []
+    for layer in range(5, 0, -1):
+        g = g @ weights[layer].T * (1 - passed[layer] ** 2)
+        back.insert(0, g.std())
+        by_weights.insert(0, (passed[layer - 1].T @ g).std())
+    return np.array(forth), np.array(back), np.array(by_weights), np.array(values)
+
+
+def test_glorot_bengio_2010(tmp_path):
+    """What is printed of initialization by NumPy, and the theory by Gauss-Hermite."""
+    pytest.importorskip("torch")
+    pytest.importorskip("scipy")
+    pytest.importorskip("matplotlib")
+    text = output_of("glorot_bengio_2010.py", "--quick", "--plot", tmp_path / "glorot")
+    rows = re.findall(rf"^ +(\d) +{' +'.join([f'({NUMBER})'] * 6)}$", text, re.MULTILINE)
+    table = np.array(rows, dtype=float)
+    assert table[:, 0].tolist() == [*[1, 2, 3, 4, 5] * 4, 1, 2, 3, 4]
+    nodes, shares = np.polynomial.hermite_e.hermegauss(60)
+    shares = shares / shares.sum()
+    rows = vp.datasets.shapeset(300, 2**32)[0].reshape(300, -1).astype(float)
+    fan_in, fan_out = np.array([1024] + [100] * 4), 100
+    laws = {"torch_linear": 1 / (3 * fan_in), "glorot_uniform": 2 / (fan_in + fan_out)}
+    for found, (law, weight_var) in zip((table[10:15], table[15:20]), laws.items(), strict=True):
+        forth, back, by_weights, values = at_initialization(law)
+        np.testing.assert_allclose(found[:, 1], forth, atol=6e-5)
+        np.testing.assert_allclose(found[:, 3], back, rtol=0.006)  # three digits
+        np.testing.assert_allclose(found[:, 5], by_weights, rtol=0.006)
+        np.testing.assert_allclose(found[:, 6], values, atol=6e-5)
+
+        second, forth, slopes = np.mean(rows**2, axis=1), [], []
+        for inputs, var in zip(fan_in, weight_var, strict=True):
+            z = np.sqrt(inputs * var * second)[:, None] * nodes
+            second = np.tanh(z) ** 2 @ shares
+            forth.append(second.mean())
+            slopes.append(np.cosh(z) ** -4 @ shares)
+        factors = 100 * weight_var[1:, None] * np.array(slopes[:-1])
+        ratios = np.sqrt(np.cumprod(factors[::-1], axis=0)[::-1].mean(axis=1))
+        np.testing.assert_allclose(found[:, 2], np.sqrt(forth), rtol=0.01)
+        np.testing.assert_allclose(found[:-1, 4] / found[-1, 4], ratios, rtol=0.015)
+    for value in (8 / (3 * np.pi), 8 / (3 * np.pi) / np.sqrt(3)):  # of linear layers
+        assert f"{value:.4f}" in text
+
+    rows = re.findall(rf"^(\w+(?: N)?) +(\d) +{NUMBER} +({NUMBER}) +- +({NUMBER})$", text, re.M)
+    assert [(name, depth, told) for name, depth, _, told in rows] == [  # shared/SEEDS.md
+        ("softsign", "5", "16.27"),
+        ("softsign N", "5", "16.06"),
+        ("tanh", "5", "27.15"),
+        ("tanh N", "5", "15.60"),
+        ("sigmoid", "4", "82.61"),
+    ]
+    assert all(60 < float(here) < 95 for _, _, here, _ in rows)
+    assert "N = 100 updates" in text
+    assert len(re.findall(r" (?:yes|NO)$", text, re.MULTILINE)) == 8
+    # The top layer falls before it has learned anything, the others stay.
+    (means,) = re.findall(r"^sigmoid, mean activation\n((?: +\d+ updates.+\n)+)", text, re.M)
+    first, *_, last = (np.array(line.split()[2:], dtype=float) for line in means.splitlines())
+    assert last[-1] < first[-1] - 0.025
+    assert np.all(np.abs(last[:-1] - first[:-1]) < 0.015)
+    for picture in ("training", "tanh", "tanhN_histograms", "sigmoid"):
+        assert (tmp_path / f"glorot_{picture}.png").read_bytes().startswith(b"\x89PNG")
