@@ -73,12 +73,9 @@ def _columns(run: Run, every: int | None = None, digits: int = 2, spare: int = 0
     make = _there_and_back if "gradients" in run.observed else _there
     columns = make(run, digits, beside, spare == 1 and beside is not None)
     rows = shown(len(run.layer_names), every)
-    shown_cells = (
+    return [
         column._replace(cells=[DOTS if i is None else column.cells[i] for i in rows])
         for column in [Column("", "layer", list(run.layer_names)), *columns]
-    )
-    return [
-        column for column in shown_cells if any(cell not in ("", DOTS) for cell in column.cells)
     ]
 
 

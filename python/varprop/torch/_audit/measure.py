@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from varprop import _core
+from varprop._moments import Moments
 from varprop.torch import _door
 
 Array = NDArray[np.float64]
@@ -62,14 +62,14 @@ def flat(tensor: torch.Tensor) -> NDArray[Any]:
 
 def measure(parts: list[NDArray[Any]], dtype: str) -> Measured:
     """Measure the numbers of flat arrays together."""
-    sets = _core.Accumulators(1)
+    moments = Moments()
     for part in parts:
-        sets.update(part, 0, dtype)
-    count = int(sets.count[0])
+        moments._add(part, dtype)
+    count = int(moments.count)
     mean = std = low = high = math.nan
     if count:
-        mean, low, high = (float(x[0]) for x in (sets.mean, sets.minimum, sets.maximum))
-        std = math.sqrt(float(sets.m2[0]) / count)  # NaN where a number is
+        mean, std = float(moments.mean), float(moments.std)  # NaN where a number is
+        low, high = float(moments.min), float(moments.max)
     nan = infinite = 0
     if count and not math.isfinite(mean):
         nan = sum(int(np.isnan(real(part, dtype)).sum()) for part in parts)
