@@ -264,6 +264,7 @@ def _through(stages: list[list[int]], logarithms: FloatArray, starts: FloatArray
     ends = [(stage[0], stage[-1]) for stage in stages]
     dead = np.isneginf(starts[:, ends[0][0]]) | np.isneginf(logarithms[:, ends[-1][1]])
     with np.errstate(invalid="ignore"):
+        # Of layers, those alone change nothing, and one out of range would hide the others.
         steps = ends if starts is not logarithms else [e for e in ends if e[0] != e[1]] or ends
         factors = sum(logarithms[:, last] - starts[:, first] for first, last in steps)
         return np.where(dead, -np.inf, factors)

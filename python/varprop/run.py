@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from varprop import _catalogue, _loss, _report, _weights
+from varprop import _beside, _catalogue, _loss, _report, _weights
 from varprop._catalogue import SIGNALS
 from varprop._extras import require
 from varprop._spec import integer
@@ -264,29 +264,11 @@ class Run:
 
     @cached_property
     def _reported(self) -> tuple[Agreement | None, str]:
-        # A user's function is not called for a report: it may be slow, or warn far from zero.
-        own = [step.name for step in self.network.steps if step.kind == "elementwise"]
-        if self.trials < 2 or self.network.is_profiled:
-            return None, ""
-        try:
-            if own:
-                require("scipy", "scipy")
-                return None, f"theory: run.theory() has it, by calls of the function of {own[0]}"
-            return self._theory, ""
-        except ImportError:
-            return None, ""
-        except (NotImplementedError, ValueError) as error:
-            reason = str(error)
-            return None, reason if reason.startswith("no theory") else f"no theory: {reason}"
+        return _beside.reported(self)
 
     @cached_property
     def _theory(self) -> Agreement:
-        if self.network.is_profiled:
-            raise NotImplementedError("there is no theory of modules that were profiled")
-        require("scipy", "scipy")
-        from varprop.theory._agreement import agreement
-
-        return agreement(self)
+        return _beside.theory(self)
 
     def weights(self, layer: str | int, trial: int | None = None) -> NDArray[Any]:
         """Return the weights of a layer, exactly as they were used.
