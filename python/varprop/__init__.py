@@ -20,6 +20,7 @@ from varprop._keys import STREAM_VERSION
 from varprop._moments import Moments
 from varprop._rescale import rescale
 from varprop._simulate import simulate
+from varprop._sweep import PointError, open_sweep, sweep
 from varprop._tune import TunedNetwork, TuneReport, tune
 from varprop._weights import weights
 from varprop.activations import ActivationFunction
@@ -93,6 +94,7 @@ __all__ = [
     "Network",
     "Normal",
     "Orthogonal",
+    "PointError",
     "RMSNorm",
     "Residual",
     "Run",
@@ -119,11 +121,13 @@ __all__ = [
     "jacobian",
     "load",
     "mlp",
+    "open_sweep",
     "recommended_gain",
     "reference",
     "rescale",
     "show_config",
     "simulate",
+    "sweep",
     "theory",
     "tune",
     "weights",

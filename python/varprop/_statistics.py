@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ _SHARES = ("correlation", "saturation", "zero_slope", "dead")  # no scale: poole
 # Statistics that have an interval, and those of them that have it on a logarithm: the logarithm's
 # name and the power of ten that leads back.
 _INTERVALS = list(dict.fromkeys(f for s in STATISTICS.values() for f in s.fields if f != "count"))
-_ON_LOGARITHM = {
+ON_LOGARITHM = {
     "var": ("log10_var", 1.0),
     "std": ("log10_var", 0.5),
     "second_moment": ("log10_second_moment", 1.0),
@@ -262,13 +262,19 @@ class Statistics(Fields):
         """
         if name not in _INTERVALS:
             raise unknown("statistic", name, _INTERVALS)
-        level = probability(level)
-        if name in _ON_LOGARITHM:
-            logarithm, power = _ON_LOGARITHM[name]
-            low, high = self.interval(logarithm, level)
-            with np.errstate(over="ignore", under="ignore"):
-                return 10 ** (power * low), 10 ** (power * high)
-        return mean_interval(getattr(self.per_trial, name), level)
+        return interval(name, lambda field: getattr(self.per_trial, field), probability(level))
+
+
+def interval(
+    name: str, per_trial: Callable[[str], FloatArray], level: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return the interval of a statistic from the trials' own values; see Statistics.interval."""
+    if name not in ON_LOGARITHM:
+        return mean_interval(per_trial(name), level)
+    logarithm, power = ON_LOGARITHM[name]
+    low, high = mean_interval(per_trial(logarithm), level)
+    with np.errstate(over="ignore", under="ignore"):
+        return 10 ** (power * low), 10 ** (power * high)
 
 
 def mean_interval(values: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:

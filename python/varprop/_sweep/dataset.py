@@ -1,0 +1,56 @@
+"""What a sweep found, as an xarray Dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from varprop._extras import require
+from varprop._sweep import quantities
+from varprop._sweep.quantities import KEPT
+from varprop._sweep.store import Store
+
+if TYPE_CHECKING:
+    import xarray
+
+_STATISTICS = KEPT[:-1]  # without the number of trials
+
+
+def dataset(store: Store) -> xarray.Dataset:
+    """Return the Dataset of a store, NaN at points that are not done."""
+    xarray = require("xarray", "sweep")
+    from varprop._sweep import accessor  # noqa: F401  (dataset.varprop)
+
+    record = store.record
+    values, errors = store.read()
+    dims = tuple(record["grid"])
+    names: Any = record["quantities"]
+    found = quantities.parse(names, backward=record["backward"], method=record["method"])
+    variables = {
+        quantity.name: (
+            (*dims, "statistic", "layer"),
+            values[..., i, : len(_STATISTICS), :],
+            quantity.attributes,
+        )
+        for i, quantity in enumerate(found)
+    }
+    result = xarray.Dataset(
+        variables,
+        coords={
+            **{name: (name, np.array(labels)) for name, labels in record["grid"].items()},
+            "layer": np.arange(1, store.layers + 1),
+            "statistic": list(_STATISTICS),
+        },
+        attrs=_attributes(record),
+    ).transpose(*dims, "layer", "statistic")
+    if errors.astype(bool).any():
+        result["error"] = dims, errors.astype(str), {"long_name": "why the point has no numbers"}
+    return result
+
+
+def _attributes(record: dict[str, Any]) -> dict[str, str | int | float]:
+    """Return what a sweep was asked for as texts and numbers, which files of any kind can keep."""
+    kept = {name: value for name, value in record.items() if name not in ("grid", "quantities")}
+    kept["backward"] = int(kept["backward"])
+    return {name: "" if value is None else value for name, value in kept.items()}

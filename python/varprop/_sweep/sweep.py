@@ -1,0 +1,325 @@
+"""Simulations over a grid of networks: what is to do, in which order, and what was found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from varprop import _loss, _spec
+from varprop._core import __version__
+from varprop._extras import require
+from varprop._job import Method
+from varprop._keys import STREAM_VERSION
+from varprop._progress import Report, progress_bar
+from varprop._sweep import quantities as _quantities
+from varprop._sweep import store as _store
+from varprop._sweep.agenda import Agenda
+from varprop._sweep.grid import Grid
+from varprop._sweep.quantities import KEPT, LEVEL
+from varprop._sweep.store import Store
+from varprop._sweep.task import DIGEST, Outline, Task
+from varprop._sweep.workers import Block, Cluster, ThisProcess, Workers
+from varprop._threads import thread_count
+from varprop._weights import dtype_name
+from varprop.network import Network
+
+if TYPE_CHECKING:
+    import distributed
+    import xarray
+
+Errors = Literal["raise", "record"]
+
+
+class PointError(RuntimeError):
+    """A point of a sweep failed; the cause is the error that it raised."""
+
+    __module__ = "varprop"
+
+
+def sweep(
+    build: Callable[..., Network],
+    grid: Mapping[str, Iterable[Any]],
+    *,
+    inputs: int | ArrayLike = 100,
+    trials: int = 10,
+    seed: int = 0,
+    quantities: str | Iterable[str] = ("log10_second_moment",),
+    backward: bool = False,
+    method: Method = "explicit",
+    client: distributed.Client | None = None,
+    store: str | PathLike[str] | Any | None = "phase.zarr",
+    resume: bool = True,
+    errors: Errors = "raise",
+    progress: bool | Report = True,
+    dtype: DTypeLike = "float32",
+    loss: str = "gaussian",
+    threads: int | None = None,
+) -> xarray.Dataset:
+    """Simulate the networks of all points of a grid, and keep each as it is done.
+
+    The numbers have the same bits whatever the number of workers, their threads and the order in
+    which they end; a sweep that was stopped, by whatever, goes on where it was.
+
+    Needs xarray and Zarr, and for a cluster Dask: ``pip install "varprop[sweep]"``.
+
+    Parameters
+    ----------
+    build : callable
+        Of a point's values, by name, the network: ``build(**point)``. It is called here, before
+        anything is simulated, and on the workers.
+    grid : mapping of str to iterable
+        The values of each name; the points are all their combinations.
+    inputs, trials, seed, backward, method, dtype, loss
+        As in :func:`simulate`, the same at all points: networks of one seed share their draws, a
+        wider layer's weights contain a narrower one's.
+    quantities : str or iterable of str
+        What to keep: the name of a statistic of the activations, "log10_second_moment",
+        "correlation", "p98" ..., or of another signal, "gradients.log10_second_moment",
+        "preactivations.mean", "weight_gradients.var" ... What they need is collected.
+    client : distributed.Client, optional
+        Of a Dask cluster; each of its workers' threads does a block of trials at a time. By default
+        this process does one point after the other on all its threads.
+    store : str, path, zarr store or None
+        Where the points are kept: a folder, an address (``"s3://..."``), or what Zarr takes for a
+        store. None: only in memory.
+    resume : bool
+        Whether to go on with a store that holds some points already.
+    errors : {"raise", "record"}
+        Whether a point that fails ends the sweep, or its error is kept and the others go on. With
+        `resume` it is tried again.
+    progress : bool or callable
+        A bar on the terminal with the time left, or a function of the fraction done.
+    threads : int, optional
+        Of each simulation: by default all cores here, one on a cluster.
+
+    Returns
+    -------
+    xarray.Dataset
+        A variable for each quantity, of the grid's names, "layer" (1, 2, ...: NaN beyond a
+        network's last) and "statistic": "mean" and "std" over trials, "low" and "high", the ends of
+        the 95% interval (:meth:`varprop.run.Statistics.interval`). Its attributes tell what it is
+        of. ``dataset.varprop`` has pictures and fits: :class:`varprop.SweepAccessor`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument that does not fit; or the store belongs to another sweep, and the message says
+        what differs. Nothing is written then.
+    FileExistsError
+        There is a sweep in the store, and `resume` is False.
+    PointError
+        A point failed, with the error as its cause.
+
+    Examples
+    --------
+    >>> import varprop as vp
+    >>> def build(sigma_w, depth):
+    ...     weight = f"variance_scaling(scale={sigma_w**2}, distribution='untruncated_normal')"
+    ...     return vp.mlp([50] * (depth + 1), "tanh", weight=weight)
+    >>> found = vp.sweep(build, {"sigma_w": [0.5, 1.5], "depth": [10, 20]}, store=None)
+    >>> dict(found.sizes)
+    {'sigma_w': 2, 'depth': 2, 'layer': 20, 'statistic': 4}
+    """
+    points = Grid(grid)
+    task = _task(build, inputs, seed, dtype, backward, loss, method, quantities)
+    trials = _spec.integer("trials", trials, least=1)
+    if errors not in get_args(Errors):
+        raise _spec.unknown("errors", errors, get_args(Errors))
+    workers = _workers(client, threads)
+    where = _store.place(store)
+    with progress_bar(progress) as report:
+        outlines = _outlines(task, points, errors)
+        record = _record(task, points, trials)
+        kept = _opened(where, record, task, points, outlines, resume)
+        _do(task, points, trials, outlines, kept, workers, errors, report or (lambda _: None))
+    return open_sweep(kept)
+
+
+def open_sweep(store: str | PathLike[str] | Any) -> xarray.Dataset:
+    """Return what a sweep has found so far, as :func:`sweep` returns it when all is done.
+
+    Needs xarray and Zarr: ``pip install "varprop[sweep]"``.
+
+    Parameters
+    ----------
+    store : str, path or zarr store
+        As in :func:`sweep`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no sweep.
+    """
+    from varprop._sweep.dataset import dataset
+
+    return dataset(store if isinstance(store, Store) else _store.open_store(_store.place(store)))
+
+
+def _task(
+    build: Callable[..., Network],
+    inputs: int | ArrayLike,
+    seed: int,
+    dtype: DTypeLike,
+    backward: bool,
+    loss: str,
+    method: str,
+    quantities: str | Iterable[str],
+) -> Task:
+    if not callable(build):
+        raise TypeError(f"build must be a function that returns a Network, got {build!r:.80}")
+    if not isinstance(backward, bool):
+        raise TypeError(f"backward must be True or False, got {backward!r}")
+    if method not in get_args(Method):
+        raise _spec.unknown("method", method, get_args(Method))
+    if loss not in _loss.TENSORS:
+        raise _spec.unknown("loss", loss, _loss.TENSORS)
+    drawn = isinstance(inputs, (int, np.integer))
+    return Task(
+        build,
+        _spec.integer("inputs", inputs, least=1) if drawn else np.asarray(inputs),
+        _spec.integer("seed", seed),
+        dtype_name(dtype, ("float32", "float64")),
+        backward,
+        loss,
+        method,
+        _quantities.parse(quantities, backward=backward, method=method),
+    )
+
+
+def _workers(client: Any, threads: int | None) -> Workers:
+    if client is None:
+        return ThisProcess(threads)
+    known = require("distributed", "sweep").Client
+    if not isinstance(client, known) or client.asynchronous:
+        raise TypeError(
+            f"client must be a distributed.Client, not asynchronous, got {client!r:.80}"
+        )
+    return Cluster(client, 1 if threads is None else thread_count(threads))
+
+
+def _outlines(task: Task, grid: Grid, errors: Errors) -> list[Outline | Exception]:
+    """Return what is known of each point before it is simulated, or why it cannot be."""
+    outlines: list[Outline | Exception] = []
+    for position in range(len(grid)):
+        try:
+            outlines.append(task.outline(grid.point(position)))
+        except Exception as error:  # whatever the user's function raises
+            if errors == "raise":
+                raise _failed(grid, position, error) from error
+            outlines.append(error)
+    return outlines
+
+
+def _failed(grid: Grid, position: int, error: Exception) -> PointError:
+    return PointError(f"at {grid.describe(position)}: {_said(error)}")
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _record(task: Task, grid: Grid, trials: int) -> _store.Record:
+    """Return what a sweep was asked for, as JSON."""
+    inputs: Any = task.inputs
+    if not isinstance(inputs, int):
+        hashed = blake2b(np.ascontiguousarray(inputs).view(np.uint8), digest_size=DIGEST)
+        shape = " x ".join(map(str, inputs.shape))
+        inputs = f"given, {shape}, {inputs.dtype}, BLAKE2b {hashed.hexdigest()}"
+    return {
+        "varprop": __version__,
+        "stream_version": STREAM_VERSION,
+        "grid": grid.labels,
+        "quantities": [quantity.name for quantity in task.quantities],
+        "inputs": inputs,
+        "trials": trials,
+        "seed": task.seed,
+        "dtype": task.dtype,
+        "backward": task.backward,
+        "loss": task.loss if task.backward else None,
+        "method": task.method,
+        "level": LEVEL,
+        "network": _network(task, grid),
+        "build": task.source,
+    }
+
+
+def _network(task: Task, grid: Grid) -> str:
+    """Return the first point's network as JSON, empty where it cannot be written."""
+    try:
+        return json.dumps(task.network(grid.point(0)).to_dict(), default=np.ndarray.tolist)
+    except Exception:  # whatever the user's function raises: told when the point is done
+        return ""
+
+
+def _opened(
+    where: _store.Where,
+    record: _store.Record,
+    task: Task,
+    grid: Grid,
+    outlines: list[Outline | Exception],
+    resume: bool,
+) -> Store:
+    """Return the store, new or that of the same sweep."""
+    digests = [o.digest if isinstance(o, Outline) else bytes(DIGEST) for o in outlines]
+    networks = np.frombuffer(b"".join(digests), np.uint8).reshape(*grid.shape, DIGEST)
+    found = _store.find(where)
+    if found is None:
+        layers = max((o.layers for o in outlines if isinstance(o, Outline)), default=1)
+        shape = (*grid.shape, len(task.quantities), len(KEPT), layers)
+        return _store.create(where, record, networks, shape)
+    if not resume:
+        raise FileExistsError(
+            f"{where} holds a sweep: resume=True goes on with it; else name another store"
+        )
+    difference = _store.difference(found.record, record)
+    if not difference:
+        others = np.flatnonzero((found.networks != networks).any(axis=-1))
+        if others.size:
+            difference = f"the network at {grid.describe(int(others[0]))} is another"
+    if difference:
+        raise ValueError(
+            f"{where} belongs to another sweep: {difference}; name another store, or remove it"
+        )
+    return found
+
+
+def _do(
+    task: Task,
+    grid: Grid,
+    trials: int,
+    outlines: list[Outline | Exception],
+    kept: Store,
+    workers: Workers,
+    errors: Errors,
+    report: Report,
+) -> None:
+    """Do all points that are not done yet, and keep each when it is whole."""
+    seconds: dict[int, float] = {}
+    for position in np.flatnonzero(~kept.finished()).tolist():
+        outline = outlines[position]
+        if isinstance(outline, Outline):
+            seconds[position] = outline.seconds
+        else:
+            kept.fail(grid.index(position), _said(outline))
+    agenda = Agenda(seconds, trials, lambda: workers.slots)
+
+    def within(block: Block, part: float) -> None:
+        report(agenda.fraction(block, part))
+
+    for block, outcome in workers.do(task, grid, agenda.blocks(), within):
+        index = grid.index(block.position)
+        if isinstance(outcome, Exception):
+            if errors == "raise":
+                raise _failed(grid, block.position, outcome) from outcome
+            if agenda.drop(block):
+                kept.fail(index, _said(outcome))
+        elif (values := agenda.take(block, outcome)) is not None:
+            kept.write(index, _quantities.kept(values, task.quantities, kept.layers))
+        report(agenda.fraction())
+    report(1.0)

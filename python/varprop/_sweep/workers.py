@@ -1,0 +1,151 @@
+"""Who does the work of a sweep: this process, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import pickle
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from varprop._extras import require
+from varprop._sweep.grid import Grid
+from varprop._sweep.quantities import Columns
+from varprop._sweep.task import Task
+
+_AHEAD = 3  # blocks that wait for each of a worker's threads, so that none is idle
+_COUNTED = 2.0  # seconds until workers are counted again: a cluster may grow
+_SHARE = 0.7  # of a worker's memory that is for simulations
+
+
+class Block(NamedTuple):
+    """Some trials of a point."""
+
+    position: int
+    first_trial: int
+    trials: int
+
+
+Outcome = Columns | Exception
+Done = Iterator[tuple[Block, Outcome]]
+Report = Callable[[Block, float], object]
+
+
+class Workers(Protocol):
+    """Those who do blocks, in any order."""
+
+    @property
+    def slots(self) -> int:
+        """How many blocks are done at a time."""
+
+    def do(self, task: Task, grid: Grid, blocks: Iterator[Block], report: Report) -> Done:
+        """Yield each block with its values, or with the error that it raised.
+
+        Meanwhile tell how much is done of a block that is not yet.
+        """
+
+
+class ThisProcess:
+    """One block after the other, each on all threads."""
+
+    slots = 1
+
+    def __init__(self, threads: int | None) -> None:
+        self._threads = threads
+
+    def do(self, task: Task, grid: Grid, blocks: Iterator[Block], report: Report) -> Done:
+        """Yield each block; see :class:`Workers`."""
+        for block in blocks:
+            progress = partial(report, block)
+            yield block, _outcome(task, grid, block, threads=self._threads, progress=progress)
+
+
+class Cluster:
+    """A block at a time for each thread of each worker.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    threads : int
+        Of each block; on a worker whose own threads fill its cores one, whatever is asked for.
+    """
+
+    def __init__(self, client: Any, threads: int) -> None:
+        self._client, self._threads = client, threads
+        self._slots, self._counted = 1, -_COUNTED
+
+    @property
+    def slots(self) -> int:
+        """How many threads the workers have together."""
+        if time.monotonic() - self._counted > _COUNTED:
+            self._slots = max(1, sum(self._client.nthreads().values()))
+            self._counted = time.monotonic()
+        return self._slots
+
+    def do(self, task: Task, grid: Grid, blocks: Iterator[Block], report: Report) -> Done:  # noqa: ARG002
+        """Yield each block; see :class:`Workers`."""
+        token = f"varprop-{secrets.token_hex(8)}"
+        # A task of its own goes once to each worker, and again where all that had it are lost.
+        shared = self._client.submit(_same, (task, grid), key=token, pure=False)
+        done = require("distributed", "sweep").as_completed(with_results=True, raise_errors=False)
+        pending: dict[Any, Block] = {}
+        try:
+            while True:
+                while len(pending) < (1 + _AHEAD) * self.slots and (block := next(blocks, None)):
+                    key = f"{token}-{block.position}-{block.first_trial}"
+                    future = self._client.submit(
+                        _on_worker, shared, block, self._threads, key=key, pure=False
+                    )
+                    pending[future] = block
+                    done.add(future)
+                if not pending:
+                    return
+                future, result = next(done)
+                yield pending.pop(future), _received(future, result)
+        finally:
+            self._client.cancel([shared, *pending])
+
+
+def _outcome(task: Task, grid: Grid, block: Block, **how: Any) -> Outcome:
+    try:
+        return task.run(grid.point(block.position), block.first_trial, block.trials, **how)
+    except Exception as error:  # whatever the user's function raises
+        return error
+
+
+def _same(shared: tuple[Task, Grid]) -> tuple[Task, Grid]:
+    return shared
+
+
+def _on_worker(shared: tuple[Task, Grid], block: Block, threads: int) -> Outcome:
+    worker = require("distributed", "sweep").get_worker()
+    cores: int = require("dask.system", "sweep").CPU_COUNT
+    limit = worker.memory_manager.memory_limit
+    nthreads = worker.state.nthreads
+    outcome = _outcome(
+        *shared,
+        block,
+        threads=max(1, min(threads, cores // nthreads)),
+        memory=int(_SHARE * limit / nthreads) if limit else None,
+    )
+    return _portable(outcome) if isinstance(outcome, Exception) else outcome
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error as it can travel; of one that cannot, what it says."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its own reduction raises
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _received(future: Any, result: Any) -> Outcome:
+    if future.status == "error":  # dask's own, of a task that no worker survived
+        _, error, _ = result
+        return error if isinstance(error, Exception) else RuntimeError(str(error))
+    if future.status != "finished":
+        raise ConnectionError(f"the cluster gave up the sweep: a task was {future.status}")
+    outcome: Outcome = result
+    return outcome
