@@ -19,7 +19,6 @@ _STATISTICS = KEPT[:-1]  # without the number of trials
 
 def dataset(store: Store) -> xarray.Dataset:
     """Return the Dataset of a store, NaN at points that are not done."""
-    xarray = require("xarray", "sweep")
     from varprop._sweep import accessor  # noqa: F401  (dataset.varprop)
 
     record = store.record
@@ -35,15 +34,19 @@ def dataset(store: Store) -> xarray.Dataset:
         )
         for i, quantity in enumerate(found)
     }
-    result = xarray.Dataset(
-        variables,
-        coords={
-            **{name: (name, np.array(labels)) for name, labels in record["grid"].items()},
-            "layer": np.arange(1, store.layers + 1),
-            "statistic": list(_STATISTICS),
-        },
-        attrs=_attributes(record),
-    ).transpose(*dims, "layer", "statistic")
+    result: xarray.Dataset = (
+        require("xarray", "sweep")
+        .Dataset(
+            variables,
+            coords={
+                **{name: (name, np.array(labels)) for name, labels in record["grid"].items()},
+                "layer": np.arange(1, store.layers + 1),
+                "statistic": list(_STATISTICS),
+            },
+            attrs=_attributes(record),
+        )
+        .transpose(*dims, "layer", "statistic")
+    )
     if errors.astype(bool).any():
         result["error"] = dims, errors.astype(str), {"long_name": "why the point has no numbers"}
     return result

@@ -197,7 +197,7 @@ def place(where: str | PathLike[str] | Any) -> Where:
 def difference(old: Record, new: Record) -> str:
     """Return in what two sweeps differ, as text, empty where they are the same."""
     for key, value in new.items():
-        was = old.get(key)
+        was: Any = old.get(key)
         if key in _TOLD or was == value:
             continue
         if key == "grid":

@@ -197,9 +197,7 @@ def _workers(client: Any, threads: int | None) -> Workers:
         return ThisProcess(threads)
     known = require("distributed", "sweep").Client
     if not isinstance(client, known) or client.asynchronous:
-        raise TypeError(
-            f"client must be a distributed.Client, not asynchronous, got {client!r:.80}"
-        )
+        raise TypeError(f"client must be a synchronous distributed.Client, got {client!r:.80}")
     return Cluster(client, 1 if threads is None else thread_count(threads))
 
 
@@ -228,7 +226,7 @@ def _record(task: Task, grid: Grid, trials: int) -> _store.Record:
     """Return what a sweep was asked for, as JSON."""
     inputs: Any = task.inputs
     if not isinstance(inputs, int):
-        hashed = blake2b(np.ascontiguousarray(inputs).view(np.uint8), digest_size=DIGEST)
+        hashed = blake2b(np.ascontiguousarray(inputs).tobytes(), digest_size=DIGEST)
         shape = " x ".join(map(str, inputs.shape))
         inputs = f"given, {shape}, {inputs.dtype}, BLAKE2b {hashed.hexdigest()}"
     return {

@@ -133,7 +133,7 @@ def digest(net: Network) -> bytes:
     hashed = blake2b(repr((net.inputs, *map(_description, net.steps))).encode(), digest_size=DIGEST)
     for position, array in net.given.items():
         hashed.update(f"{position} {array.dtype} {array.shape}".encode())
-        hashed.update(np.ascontiguousarray(array).view(np.uint8))
+        hashed.update(array.tobytes())
     return hashed.digest()
 
 
