@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from varprop import _loss, _spec
 from varprop._core import __version__
@@ -275,16 +275,22 @@ def _opened(
         raise FileExistsError(
             f"{where} holds a sweep: resume=True goes on with it; else name another store"
         )
-    difference = _store.difference(found.record, record)
-    if not difference:
-        others = np.flatnonzero((found.networks != networks).any(axis=-1))
-        if others.size:
-            difference = f"the network at {grid.describe(int(others[0]))} is another"
+    difference = _store.difference(found.record, record) or _networks(found, networks, grid)
+    if found.layers < max((o.layers for o in outlines if isinstance(o, Outline)), default=1):
+        difference = difference or f"no network had more than {found.layers} layers, now one has"
     if difference:
         raise ValueError(
             f"{where} belongs to another sweep: {difference}; name another store, or remove it"
         )
     return found
+
+
+def _networks(found: Store, networks: NDArray[np.uint8], grid: Grid) -> str:
+    """Return which point's network is another, as text; what could not be built then may be now."""
+    old = found.networks
+    both = old.any(axis=-1) & networks.any(axis=-1)
+    others = np.flatnonzero(both & (old != networks).any(axis=-1))
+    return f"the network at {grid.describe(int(others[0]))} is another" if others.size else ""
 
 
 def _do(

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from hashlib import blake2b
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from varprop import _estimate, _job
