@@ -92,6 +92,7 @@ class Cluster:
         pending: dict[Any, Block] = {}
         try:
             while True:
+                self._check()
                 while len(pending) < (1 + _AHEAD) * self.slots and (block := next(blocks, None)):
                     key = f"{token}-{block.position}-{block.first_trial}"
                     future = self._client.submit(
@@ -104,7 +105,12 @@ class Cluster:
                 future, result = next(done)
                 yield pending.pop(future), _received(future, result)
         finally:
-            self._client.cancel([shared, *pending])
+            if self._client.status == "running":
+                self._client.cancel([shared, *pending])
+
+    def _check(self) -> None:
+        if self._client.status in ("closing", "closed"):
+            raise ConnectionError("the cluster was closed before the sweep was done")
 
 
 def _outcome(task: Task, grid: Grid, block: Block, **how: Any) -> Outcome:
