@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import xarray
 
 _STATISTICS = KEPT[:-1]  # without the number of trials
+_COORDINATES = ("grid", "quantities", "layer_names")  # of a record
 
 
 def dataset(store: Store) -> xarray.Dataset:
@@ -22,14 +23,15 @@ def dataset(store: Store) -> xarray.Dataset:
     from varprop._sweep import accessor  # noqa: F401  (dataset.varprop)
 
     record = store.record
-    values, errors = store.read()
+    values, depths, errors = store.read()
     dims = tuple(record["grid"])
-    names: Any = record["quantities"]
-    found = quantities.parse(names, backward=record["backward"], method=record["method"])
+    found = quantities.parse(
+        record["quantities"], backward=record["backward"], method=record["method"]
+    )
     variables = {
         quantity.name: (
             (*dims, "statistic", "layer"),
-            values[..., i, : len(_STATISTICS), :],
+            values[..., i, :, :],
             quantity.attributes,
         )
         for i, quantity in enumerate(found)
@@ -41,6 +43,11 @@ def dataset(store: Store) -> xarray.Dataset:
             coords={
                 **{name: (name, np.array(labels)) for name, labels in record["grid"].items()},
                 "layer": np.arange(1, store.layers + 1),
+                "last_layer": (
+                    dims,
+                    depths,
+                    {"long_name": "number of layers, 0 where none is known"},
+                ),
                 "statistic": list(_STATISTICS),
             },
             attrs=_attributes(record),
@@ -54,6 +61,6 @@ def dataset(store: Store) -> xarray.Dataset:
 
 def _attributes(record: dict[str, Any]) -> dict[str, str | int | float]:
     """Return what a sweep was asked for as texts and numbers, which files of any kind can keep."""
-    kept = {name: value for name, value in record.items() if name not in ("grid", "quantities")}
+    kept = {name: value for name, value in record.items() if name not in _COORDINATES}
     kept["backward"] = int(kept["backward"])
     return {name: "" if value is None else value for name, value in kept.items()}

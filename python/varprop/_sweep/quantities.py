@@ -123,7 +123,7 @@ def kept(values: Columns, quantities: Iterable[Quantity], layers: int) -> FloatA
     """Return what is kept of a point, shape (quantities, KEPT, layers): NaN beyond its last layer.
 
     Mean and sample standard deviation over trials, the ends of :meth:`Statistics.interval`, and
-    the number of trials.
+    in each layer that there is the number of trials.
     """
     return np.stack([_kept(values, quantity, layers) for quantity in quantities])
 
@@ -140,5 +140,5 @@ def _kept(values: Columns, quantity: Quantity, layers: int) -> FloatArray:
         if trials > 1:
             found[1, :depth] = numbers.std(axis=0, ddof=1)
     found[2, :depth], found[3, :depth] = interval(quantity.field, of, LEVEL)
-    found[4] = trials
+    found[4, :depth] = trials
     return found

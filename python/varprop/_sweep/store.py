@@ -20,7 +20,7 @@ Index = tuple[int, ...]
 
 RECORD = "varprop"  # the group's attribute that says whose store it is
 _MEMBERS = ("error", "networks", "values")
-_TOLD = ("varprop", "network", "build")  # may differ between sweeps that are the same
+_TOLD = ("varprop", "network", "layer_names", "build")  # a sweep is the same without
 _LONGEST_ERROR = 1000  # bytes
 
 
@@ -70,15 +70,16 @@ class Store:
         data = text.encode()[:_LONGEST_ERROR]
         self._errors[index] = np.frombuffer(data.ljust(_LONGEST_ERROR, b"\0"), np.uint8)
 
-    def read(self) -> tuple[FloatArray, NDArray[np.object_]]:
-        """Return all numbers, NaN where there are none yet, and the errors of points, or ""."""
+    def read(self) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.object_]]:
+        """Return all numbers, NaN where there are none yet; points' numbers of layers; errors."""
         values = self._read()
-        finished = np.isfinite(values[..., 0, len(KEPT) - 1, 0])
+        depths = np.isfinite(values[..., 0, len(KEPT) - 1, :]).sum(axis=-1)
+        finished = depths > 0
         errors = np.full(self.shape, "", dtype=object)
         failed = self._errors[:]
         for index in zip(*np.nonzero(failed.any(axis=-1) & ~finished), strict=True):
             errors[index] = failed[index].tobytes().rstrip(b"\0").decode(errors="ignore")
-        return values, errors
+        return values[..., : len(KEPT) - 1, :], depths, errors
 
     def _read(self) -> FloatArray:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from os import PathLike
@@ -21,9 +20,10 @@ from varprop._sweep import quantities as _quantities
 from varprop._sweep import store as _store
 from varprop._sweep.agenda import Agenda
 from varprop._sweep.grid import Grid
+from varprop._sweep.outlines import DIGEST, Outlines
 from varprop._sweep.quantities import KEPT, LEVEL
 from varprop._sweep.store import Store
-from varprop._sweep.task import DIGEST, Outline, Task
+from varprop._sweep.task import Task
 from varprop._sweep.workers import Block, Cluster, ThisProcess, Workers
 from varprop._threads import thread_count
 from varprop._weights import dtype_name
@@ -134,9 +134,12 @@ def sweep(
     workers = _workers(client, threads)
     where = _store.place(store)
     with progress_bar(progress) as report:
-        outlines = _outlines(task, points, errors)
-        record = _record(task, points, trials)
-        kept = _opened(where, record, task, points, outlines, resume)
+        outlines = Outlines(task, points, raises=errors == "raise")
+        if errors == "raise":
+            for position, error in outlines.errors.items():
+                raise _failed(points, position, error) from error
+        record = _record(task, points, trials, outlines)
+        kept = _opened(where, record, points, outlines, resume)
         _do(task, points, trials, outlines, kept, workers, errors, report or (lambda _: None))
     return open_sweep(kept)
 
@@ -201,19 +204,6 @@ def _workers(client: Any, threads: int | None) -> Workers:
     return Cluster(client, 1 if threads is None else thread_count(threads))
 
 
-def _outlines(task: Task, grid: Grid, errors: Errors) -> list[Outline | Exception]:
-    """Return what is known of each point before it is simulated, or why it cannot be."""
-    outlines: list[Outline | Exception] = []
-    for position in range(len(grid)):
-        try:
-            outlines.append(task.outline(grid.point(position)))
-        except Exception as error:  # whatever the user's function raises
-            if errors == "raise":
-                raise _failed(grid, position, error) from error
-            outlines.append(error)
-    return outlines
-
-
 def _failed(grid: Grid, position: int, error: Exception) -> PointError:
     return PointError(f"at {grid.describe(position)}: {_said(error)}")
 
@@ -222,7 +212,7 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-def _record(task: Task, grid: Grid, trials: int) -> _store.Record:
+def _record(task: Task, grid: Grid, trials: int, outlines: Outlines) -> _store.Record:
     """Return what a sweep was asked for, as JSON."""
     inputs: Any = task.inputs
     if not isinstance(inputs, int):
@@ -242,41 +232,27 @@ def _record(task: Task, grid: Grid, trials: int) -> _store.Record:
         "loss": task.loss if task.backward else None,
         "method": task.method,
         "level": LEVEL,
-        "network": _network(task, grid),
+        "network": outlines.network,
+        "layer_names": list(outlines.layer_names),
         "build": task.source,
     }
 
 
-def _network(task: Task, grid: Grid) -> str:
-    """Return the first point's network as JSON, empty where it cannot be written."""
-    try:
-        return json.dumps(task.network(grid.point(0)).to_dict(), default=np.ndarray.tolist)
-    except Exception:  # whatever the user's function raises: told when the point is done
-        return ""
-
-
 def _opened(
-    where: _store.Where,
-    record: _store.Record,
-    task: Task,
-    grid: Grid,
-    outlines: list[Outline | Exception],
-    resume: bool,
+    where: _store.Where, record: _store.Record, grid: Grid, outlines: Outlines, resume: bool
 ) -> Store:
     """Return the store, new or that of the same sweep."""
-    digests = [o.digest if isinstance(o, Outline) else bytes(DIGEST) for o in outlines]
-    networks = np.frombuffer(b"".join(digests), np.uint8).reshape(*grid.shape, DIGEST)
+    networks = outlines.digests.reshape(*grid.shape, -1)
     found = _store.find(where)
     if found is None:
-        layers = max((o.layers for o in outlines if isinstance(o, Outline)), default=1)
-        shape = (*grid.shape, len(task.quantities), len(KEPT), layers)
+        shape = (*grid.shape, len(record["quantities"]), len(KEPT), outlines.layers)
         return _store.create(where, record, networks, shape)
     if not resume:
         raise FileExistsError(
             f"{where} holds a sweep: resume=True goes on with it; else name another store"
         )
     difference = _store.difference(found.record, record) or _networks(found, networks, grid)
-    if found.layers < max((o.layers for o in outlines if isinstance(o, Outline)), default=1):
+    if found.layers < outlines.layers:
         difference = difference or f"no network had more than {found.layers} layers, now one has"
     if difference:
         raise ValueError(
@@ -297,7 +273,7 @@ def _do(
     task: Task,
     grid: Grid,
     trials: int,
-    outlines: list[Outline | Exception],
+    outlines: Outlines,
     kept: Store,
     workers: Workers,
     errors: Errors,
@@ -306,11 +282,10 @@ def _do(
     """Do all points that are not done yet, and keep each when it is whole."""
     seconds: dict[int, float] = {}
     for position in np.flatnonzero(~kept.finished()).tolist():
-        outline = outlines[position]
-        if isinstance(outline, Outline):
-            seconds[position] = outline.seconds
+        if position in outlines.errors:
+            kept.fail(grid.index(position), _said(outlines.errors[position]))
         else:
-            kept.fail(grid.index(position), _said(outline))
+            seconds[position] = float(outlines.seconds[position])
     agenda = Agenda(seconds, trials, lambda: workers.slots)
 
     def within(block: Block, part: float) -> None:
