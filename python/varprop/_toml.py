@@ -41,7 +41,8 @@ def read(path: str | PathLike[str]) -> str:
 
 def parse(text: str) -> dict[str, Any]:
     """Return the tables of a text of TOML."""
-    return tomllib.loads(text)
+    tables: dict[str, Any] = tomllib.loads(text)
+    return tables
 
 
 @contextmanager

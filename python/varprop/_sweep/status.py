@@ -56,17 +56,15 @@ class Status:
         rows = record["inputs"]
         inputs = f"{rows} rows" if isinstance(rows, int) else f"inputs {rows}"
         trials = record["trials"]
+        each = (
+            f"{trials} trial{'s' * (trials > 1)} of {inputs}, {ways}{loss}, "
+            f"seed {record['seed']}, {record['dtype']}, {record['method']}"
+        )
         lines = [
             f"{self.where}: {self.done} of {self.points} points"
             + (f", {len(self.failed)} failed" if self.failed else ""),
             *_entries("grid", [_axis(name, labels) for name, labels in record["grid"].items()]),
-            *_entries(
-                "each point",
-                [
-                    f"{trials} trial{'s' * (trials > 1)} of {inputs}, {ways}{loss}, "
-                    f"seed {record['seed']}, {record['dtype']}, {record['method']}"
-                ],
-            ),
+            *_entries("each point", [each]),
             *_entries("quantities", [", ".join(record["quantities"])]),
         ]
         if self.size is not None:

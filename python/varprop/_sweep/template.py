@@ -164,11 +164,13 @@ def _range(where: str, some: Tables) -> list[Any]:
     if count > _MOST:
         raise ValueError(f"{where}.count must be at most {_MOST}, got {count}")
     log = _layer.boolean(f"{where}.log", some.get("log", False))
-    ends = [_spec.real(f"{where}.{key}", some[key]) for key in ("start", "stop")]
-    if log and min(ends) <= 0:
-        raise ValueError(f"{where} must start and stop above 0 where log = true, got {min(ends):g}")
+    start, stop = (_spec.real(f"{where}.{key}", some[key]) for key in ("start", "stop"))
+    if log and min(start, stop) <= 0:
+        raise ValueError(
+            f"{where} must start and stop above 0 where log = true, got {min(start, stop):g}"
+        )
     with np.errstate(over="ignore", invalid="ignore"):  # the grid's values must be finite
-        values = (np.geomspace if log else np.linspace)(*ends, count)
+        values = np.geomspace(start, stop, count) if log else np.linspace(start, stop, count)
     integers = all(isinstance(some[key], int) for key in ("start", "stop"))
     if integers and np.allclose(values, np.rint(values), rtol=1e-9, atol=1e-9):
         return [int(value) for value in np.rint(values)]

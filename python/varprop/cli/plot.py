@@ -152,13 +152,16 @@ def _selected(dataset: Dataset, text: str) -> Dataset:
     labels = dataset[name].values
     written = [str(label) for label in labels.tolist()]
     if value in written:
-        return dataset.isel({name: written.index(value)})
-    number = _number(value) if labels.dtype.kind in "if" else None
-    if number is None:
-        raise _spec.unknown(name, value, written)
-    if not labels.min() <= number <= labels.max():
-        raise ValueError(f"{name} is from {labels.min():g} to {labels.max():g}, got {number:g}")
-    return dataset.isel({name: int(np.abs(labels - number).argmin())})
+        place = written.index(value)
+    else:
+        number = _number(value) if labels.dtype.kind in "if" else None
+        if number is None:
+            raise _spec.unknown(name, value, written)
+        if not labels.min() <= number <= labels.max():
+            raise ValueError(f"{name} is from {labels.min():g} to {labels.max():g}, got {number:g}")
+        place = int(np.abs(labels - number).argmin())
+    found: Dataset = dataset.isel({name: place})
+    return found
 
 
 def _number(text: str) -> float | None:
