@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from varprop import _layer, _mean_field, _memory, _spec, _toml, layers
+from varprop import _layer, _mean_field, _memory, _rows, _spec, _toml, layers
 from varprop._layer import Layer
 from varprop._sweep.grid import Grid
 from varprop.network import Network, mlp
@@ -77,9 +78,13 @@ class Template:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Template:
-        """Read a file, up to 10 MB."""
+        """Read a file, up to 10 MB; where its inputs are a file's name, that file beside it, too."""
         with _toml.errors_of(path):
-            return cls(_toml.read(path))
+            template = cls(_toml.read(path))
+        rows = template.settings.get("inputs")
+        if isinstance(rows, str):
+            template.settings["inputs"] = _rows.read(Path(path).parent / rows, "inputs")
+        return template
 
     def __reduce__(self) -> tuple[type[Template], tuple[str]]:
         return Template, (self._text,)

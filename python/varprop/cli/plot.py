@@ -135,9 +135,27 @@ def _of_sweep(source: str, kind: str, options: dict[str, Any]) -> Figure:
     dataset = vp.open_sweep(source)
     for text in options.pop("select", ()):
         dataset = _selected(dataset, text)
+    _check_shown(dataset, kind, options)
     draw = dataset.varprop.phase_diagram if kind == "phase" else dataset.varprop.depth_profile
     figure: Figure = draw(**options)
     return figure
+
+
+def _check_shown(dataset: Dataset, kind: str, options: dict[str, Any]) -> None:
+    """Raise the error of more dimensions than a picture has."""
+    named = [options[option] for option in ("x", "y", "over") if option in options]
+    many = [name for name in _grid(dataset) if dataset.sizes[name] > 1 and name not in named]
+    count = 2 if kind == "phase" else 1
+    if len(many) > count - len(named):
+        raise ValueError(
+            f"--kind {kind} shows {count} dimension{'s' * (count > 1)}, not "
+            f"{', '.join(dict.fromkeys((*named, *many)))}: choose a value of the others, as with "
+            f"--select {many[-1]}={dataset[many[-1]].values.tolist()[0]}"
+        )
+
+
+def _grid(dataset: Dataset) -> list[str]:
+    return [str(name) for name in dataset.dims if name not in ("layer", "statistic")]
 
 
 def _selected(dataset: Dataset, text: str) -> Dataset:
@@ -146,9 +164,8 @@ def _selected(dataset: Dataset, text: str) -> Dataset:
     name, value = name.strip(), value.strip()
     if not equals or not name or not value:
         raise typer.BadParameter(f"--select must be NAME=VALUE, got {text!r}")
-    grid = [str(dim) for dim in dataset.dims if dim not in ("layer", "statistic")]
-    if name not in grid:
-        raise _spec.unknown("dimension", name, grid)
+    if name not in _grid(dataset):
+        raise _spec.unknown("dimension", name, _grid(dataset))
     labels = dataset[name].values
     written = [str(label) for label in labels.tolist()]
     if value in written:
