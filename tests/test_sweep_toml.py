@@ -351,7 +351,7 @@ def test_inputs_of_a_file_beside_it(tmp_path):
     path.write_text(f'inputs = "rows.npy"\n{CHAIN}')
     assert np.array_equal(Template.load(path).settings["inputs"], rows)
     path.write_text(f'inputs = "rows.txt"\n{CHAIN}')
-    with pytest.raises(ValueError, match="inputs must end in .npy, .npz, .csv, got "):
+    with pytest.raises(ValueError, match=r"inputs must end in \.npy, \.npz, \.csv, got "):
         Template.load(path)
     path.write_text(f'inputs = "none.csv"\n{CHAIN}')
     with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.csv"):

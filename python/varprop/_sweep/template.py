@@ -78,7 +78,7 @@ class Template:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Template:
-        """Read a file, up to 10 MB; where its inputs are a file's name, that file beside it, too."""
+        """Read a file, up to 10 MB, and the file beside it that its inputs may name."""
         with _toml.errors_of(path):
             template = cls(_toml.read(path))
         rows = template.settings.get("inputs")
