@@ -16,6 +16,7 @@ import varprop as vp
 from varprop._extras import require
 from varprop._sweep.status import Status, status
 from varprop._sweep.template import Template
+from varprop._threads import available
 from varprop.cli._app import app
 from varprop.cli._options import on_a_terminal
 
@@ -56,7 +57,7 @@ def sweep(
         typer.Option(
             min=1,
             show_default="all cores here, 1 on workers",
-            help="Of each simulation; the numbers do not depend on them.",
+            help="Of each simulation, with workers as many as there are cores for.",
         ),
     ] = None,
     no_resume: Annotated[
@@ -75,6 +76,8 @@ def sweep(
         raise typer.BadParameter("give --workers or --scheduler, not both")
     require("zarr", "sweep")
     template = Template.load(file)
+    if workers is not None and threads is not None:
+        threads = max(1, min(threads, available() // workers))
     store = str(file.with_suffix(".zarr")) if store is None else store
     settings = template.settings | ({"errors": "record"} if keep_going else {})
     before = _done(store)
