@@ -17,6 +17,7 @@ from varprop._gain import recommended_gain
 from varprop._gain_table import GainTable, gain_table
 from varprop._jacobian import Jacobian, jacobian
 from varprop._keys import STREAM_VERSION
+from varprop._mean_field import mean_field_mlp
 from varprop._moments import Moments
 from varprop._rescale import rescale
 from varprop._simulate import simulate
@@ -120,6 +121,7 @@ __all__ = [
     "initializers",
     "jacobian",
     "load",
+    "mean_field_mlp",
     "mlp",
     "open_sweep",
     "recommended_gain",
