@@ -72,9 +72,10 @@ def throughput(rounds: int, points: int) -> None:
                 times[workers].append(seconds(points, client, HEAVY, 50, 300))
     ratios = [a / b for a, b in zip(times[1], times[2], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
+    one_takes, two_take = (statistics.median(times[workers]) for workers in (1, 2))
     print(
-        f"\n{points} points: one worker {statistics.median(times[1]):.2f} s, two "
-        f"{statistics.median(times[2]):.2f} s; ratio {middle:.2f} (quartiles {low:.2f} to {high:.2f})"
+        f"\n{points} points: one worker {one_takes:.2f} s, two {two_take:.2f} s; "
+        f"ratio {middle:.2f} (quartiles {low:.2f} to {high:.2f})"
     )
 
 

@@ -171,7 +171,9 @@ class TestResult:
         assert found["gradients.log10_var"].attrs["units"] == "decades"
         assert found["gradients.log10_var"].attrs["long_name"] == "log10 of var of gradients"
         assert (found.seed, found.trials, found.inputs, found.backward) == (3, 3, 4, 1)
-        assert found.varprop == vp.__version__
+        assert found.varprop_version == vp.__version__
+        assert found.layer_name.values.tolist()[-1] == "dense6"
+        assert found.last_layer.values.tolist() == [[3, 6]] * 3
         assert found.build.startswith("def chain(sigma_w")
         again = vp.Network.from_dict(__import__("json").loads(found.network))
         assert again == chain(0.5, 3)
@@ -412,6 +414,8 @@ class TestErrors:
             ({"loss": "hinge"}, ValueError, "unknown loss"),
             ({"backward": 1}, TypeError, "backward must be"),
             ({"inputs": np.ones((3, 4))}, vp.PointError, "inputs must have shape"),
+            ({"inputs": "rows"}, TypeError, "inputs must hold real numbers"),
+            ({"inputs": [1.0, 2.0]}, ValueError, "inputs must have rows"),
             ({"inputs": 0}, ValueError, "inputs must be an integer >= 1"),
             ({"quantities": "correlation", "inputs": 1}, vp.PointError, "at least 2 rows"),
             ({"client": "tcp://1.2.3.4:5"}, TypeError, "client must be a synchronous"),

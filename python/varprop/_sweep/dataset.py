@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from varprop._extras import require
-from varprop._sweep import quantities
+from varprop._sweep import accessor, quantities
 from varprop._sweep.quantities import KEPT
 from varprop._sweep.store import Store
 
-if TYPE_CHECKING:
-    import xarray
+xarray = accessor.xarray  # with dataset.varprop
 
 _STATISTICS = KEPT[:-1]  # without the number of trials
 _COORDINATES = ("grid", "quantities", "layer_names")  # of a record
@@ -20,40 +18,29 @@ _COORDINATES = ("grid", "quantities", "layer_names")  # of a record
 
 def dataset(store: Store) -> xarray.Dataset:
     """Return the Dataset of a store, NaN at points that are not done."""
-    from varprop._sweep import accessor  # noqa: F401  (dataset.varprop)
-
     record = store.record
     values, depths, errors = store.read()
     dims = tuple(record["grid"])
-    found = quantities.parse(
-        record["quantities"], backward=record["backward"], method=record["method"]
-    )
+    backward, method = record["backward"], record["method"]
+    found = quantities.parse(record["quantities"], backward=backward, method=method)
     variables = {
         quantity.name: (
-            (*dims, "statistic", "layer"),
-            values[..., i, :, :],
+            (*dims, "layer", "statistic"),
+            values[..., i, :, :].swapaxes(-1, -2).copy(),
             quantity.attributes,
         )
         for i, quantity in enumerate(found)
     }
-    result: xarray.Dataset = (
-        require("xarray", "sweep")
-        .Dataset(
-            variables,
-            coords={
-                **{name: (name, np.array(labels)) for name, labels in record["grid"].items()},
-                "layer": np.arange(1, store.layers + 1),
-                "last_layer": (
-                    dims,
-                    depths,
-                    {"long_name": "number of layers, 0 where none is known"},
-                ),
-                "statistic": list(_STATISTICS),
-            },
-            attrs=_attributes(record),
-        )
-        .transpose(*dims, "layer", "statistic")
-    )
+    depth = {"long_name": "number of layers, 0 where none is known"}
+    coordinates: dict[str, Any] = {
+        **{name: (name, np.array(labels)) for name, labels in record["grid"].items()},
+        "layer": np.arange(1, store.layers + 1),
+        "last_layer": (dims, depths, depth),
+        "statistic": list(_STATISTICS),
+    }
+    if names := record["layer_names"]:
+        coordinates["layer_name"] = "layer", np.array(names)
+    result = xarray.Dataset(variables, coordinates, _attributes(record))
     if errors.astype(bool).any():
         result["error"] = dims, errors.astype(str), {"long_name": "why the point has no numbers"}
     return result

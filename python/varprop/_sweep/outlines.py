@@ -1,4 +1,4 @@
-"""What is known of a sweep's points before they are simulated: their networks, checked and weighed."""
+"""What is known of a sweep's points before they are simulated: their networks, weighed."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ class Outlines:
                 continue
             self.digests[position] = np.frombuffer(digest(net), np.uint8)
             self.network = self.network or _text(net)
-            longer, shorter = self.layer_names, net.layer_names
-            if len(longer) < len(shorter):
-                longer, shorter = shorter, longer
+            shorter, longer = sorted((self.layer_names, net.layer_names), key=len)
             alike = alike and longer[: len(shorter)] == shorter
             self.layer_names, self.layers = longer, max(self.layers, len(longer))
         if not alike:

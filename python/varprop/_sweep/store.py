@@ -20,7 +20,7 @@ Index = tuple[int, ...]
 
 RECORD = "varprop"  # the group's attribute that says whose store it is
 _MEMBERS = ("error", "networks", "values")
-_TOLD = ("varprop", "network", "layer_names", "build")  # a sweep is the same without
+_TOLD = ("varprop_version", "network", "layer_names", "build")  # a sweep is the same without
 _LONGEST_ERROR = 1000  # bytes
 
 

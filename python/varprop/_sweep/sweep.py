@@ -182,10 +182,9 @@ def _task(
         raise _spec.unknown("method", method, get_args(Method))
     if loss not in _loss.TENSORS:
         raise _spec.unknown("loss", loss, _loss.TENSORS)
-    drawn = isinstance(inputs, (int, np.integer))
     return Task(
         build,
-        _spec.integer("inputs", inputs, least=1) if drawn else np.asarray(inputs),
+        _inputs(inputs),
         _spec.integer("seed", seed),
         dtype_name(dtype, ("float32", "float64")),
         backward,
@@ -193,6 +192,18 @@ def _task(
         method,
         _quantities.parse(quantities, backward=backward, method=method),
     )
+
+
+def _inputs(inputs: int | ArrayLike) -> int | NDArray[Any]:
+    """Return the number of rows, or the rows, of the shape of which each network is asked."""
+    if isinstance(inputs, (int, np.integer)):
+        return _spec.integer("inputs", inputs, least=1)
+    rows = np.asarray(inputs)
+    if rows.dtype.kind not in "biuf":
+        raise TypeError(f"inputs must hold real numbers, got {inputs!r:.80}")
+    if rows.ndim < 2 or not rows.size:
+        raise ValueError(f"inputs must have rows, got shape {rows.shape}")
+    return rows
 
 
 def _workers(client: Any, threads: int | None) -> Workers:
@@ -220,7 +231,7 @@ def _record(task: Task, grid: Grid, trials: int, outlines: Outlines) -> _store.R
         shape = " x ".join(map(str, inputs.shape))
         inputs = f"given, {shape}, {inputs.dtype}, BLAKE2b {hashed.hexdigest()}"
     return {
-        "varprop": __version__,
+        "varprop_version": __version__,
         "stream_version": STREAM_VERSION,
         "grid": grid.labels,
         "quantities": [quantity.name for quantity in task.quantities],
