@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,13 +10,16 @@ from varprop._sweep import accessor, quantities
 from varprop._sweep.quantities import KEPT
 from varprop._sweep.store import Store
 
+if TYPE_CHECKING:
+    from xarray import Dataset
+
 xarray = accessor.xarray  # with dataset.varprop
 
 _STATISTICS = KEPT[:-1]  # without the number of trials
 _COORDINATES = ("grid", "quantities", "layer_names")  # of a record
 
 
-def dataset(store: Store) -> xarray.Dataset:
+def dataset(store: Store) -> Dataset:
     """Return the Dataset of a store, NaN at points that are not done."""
     record = store.record
     values, depths, errors = store.read()
@@ -40,7 +43,7 @@ def dataset(store: Store) -> xarray.Dataset:
     }
     if names := record["layer_names"]:
         coordinates["layer_name"] = "layer", np.array(names)
-    result = xarray.Dataset(variables, coordinates, _attributes(record))
+    result: Dataset = xarray.Dataset(variables, coordinates, _attributes(record))
     if errors.astype(bool).any():
         result["error"] = dims, errors.astype(str), {"long_name": "why the point has no numbers"}
     return result

@@ -15,7 +15,6 @@ import numpy as np
 from varprop import _memory
 from varprop._sweep import store as _store
 from varprop._sweep.grid import Grid
-from varprop._sweep.quantities import KEPT
 from varprop._sweep.store import Record, Where
 
 _WIDTH = 80
@@ -99,7 +98,7 @@ def status(where: Any) -> Status:
     """
     where = _store.place(where)
     kept = _store.open_store(where)
-    values, errors = kept.read()
+    _, depths, errors = kept.read()
     grid = Grid(kept.record["grid"])
     places = np.flatnonzero(errors.astype(bool)).tolist()
     size, written = _on_disk(where) if isinstance(where, Path) else (None, None)
@@ -107,7 +106,7 @@ def status(where: Any) -> Status:
         where,
         kept.record,
         len(grid),
-        int(np.isfinite(values[..., 0, KEPT.index("trials"), 0]).sum()),
+        int((depths > 0).sum()),
         [(grid.describe(place), str(errors.flat[place])) for place in places],
         size,
         written,
