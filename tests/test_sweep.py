@@ -95,6 +95,18 @@ class TestNumbers:
                         here.sel(statistic="std"), each.std(0, ddof=1), rtol=1e-13, atol=1e-16
                     )
 
+    def test_very_many_trials_beside_simulate(self):
+        """They come in groups, which are joined: right to rounding."""
+        found = vp.sweep(
+            chain, {"sigma_w": [1.5]}, quantities=("var", "correlation"), **{**QUIET, "trials": 777}
+        )
+        run = vp.simulate(chain(1.5), 4, trials=777, statistics="correlation")
+        for name in ("var", "correlation"):
+            each = getattr(run.activations.per_trial, name)
+            low, high = run.activations.interval(name)
+            wanted = [each.mean(0), each.std(0, ddof=1), low, high]
+            np.testing.assert_allclose(found[name][0].T, wanted, rtol=1e-12)
+
     def test_layers_without_the_signal(self):
         found = vp.sweep(
             depth_of,
@@ -127,8 +139,9 @@ class TestNumbers:
     def test_same_bits_whatever_the_threads(self, threads):
         assert same(vp.sweep(chain, GRID, threads=threads, **QUIET), vp.sweep(chain, GRID, **QUIET))
 
-    def test_same_bits_in_blocks_of_any_size_and_order(self, monkeypatch):
-        asked = {**QUIET, "trials": 11, "quantities": ("var", "p02")}
+    @pytest.mark.parametrize("trials", [11, 250])
+    def test_same_bits_in_blocks_of_any_size_and_order(self, monkeypatch, trials):
+        asked = {**QUIET, "trials": trials, "quantities": ("var", "p02")}
         whole = vp.sweep(chain, GRID, **asked)
         shuffled = random.Random(0)
 
@@ -140,12 +153,13 @@ class TestNumbers:
             def do(self, task, grid, blocks, report):
                 blocks = list(blocks)
                 assert len(blocks) > 3 * 6
-                assert max(block.trials for block in blocks) < 11
+                assert max(block.trials for block in blocks) < trials
                 shuffled.shuffle(blocks)
                 return super().do(task, grid, iter(blocks), report)
 
         monkeypatch.setattr(module, "ThisProcess", Crowd)
         monkeypatch.setattr("varprop._sweep.agenda._LEAST", 0.0)
+        monkeypatch.setattr("varprop._sweep.agenda._PASSED", 0.0)
         assert same(vp.sweep(chain, GRID, **asked), whole)
 
     def test_heavy_points_first(self, calls):

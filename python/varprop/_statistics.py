@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from varprop._catalogue import SIGNALS, STATISTICS
 from varprop._spec import real, unknown
 
 FloatArray = NDArray[np.float64]
+Ends = tuple[FloatArray, FloatArray]  # of an interval
 
 #: What was observed of a signal: its L layers (of input_gradients one, "input") in T trials.
 #: "count" (L,): numbers in one trial; "mean", "variance" and "exponent" (T, L): the mean is
@@ -262,30 +263,34 @@ class Statistics(Fields):
         """
         if name not in _INTERVALS:
             raise unknown("statistic", name, _INTERVALS)
-        return interval(name, lambda field: getattr(self.per_trial, field), probability(level))
+        level = probability(level)
+        logarithm, _ = ON_LOGARITHM.get(name, (name, None))
+        return off_logarithm(name, mean_interval(getattr(self.per_trial, logarithm), level))
 
 
-def interval(
-    name: str, per_trial: Callable[[str], FloatArray], level: float
-) -> tuple[FloatArray, FloatArray]:
-    """Return the interval of a statistic from the trials' own values; see Statistics.interval."""
-    if name not in ON_LOGARITHM:
-        return mean_interval(per_trial(name), level)
-    logarithm, power = ON_LOGARITHM[name]
-    low, high = mean_interval(per_trial(logarithm), level)
-    with np.errstate(over="ignore", under="ignore"):
-        return 10 ** (power * low), 10 ** (power * high)
-
-
-def mean_interval(values: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+def mean_interval(values: FloatArray, level: float) -> Ends:
     """Return Student's interval for the mean along the first axis; NaN for a single value."""
     count = len(values)
     if count == 1:
         return np.full(values.shape[1:], np.nan), np.full(values.shape[1:], np.nan)
     with np.errstate(over="ignore", invalid="ignore"):
-        centre = values.mean(axis=0)
-        half = values.std(axis=0, ddof=1) * (_student.critical(level, count - 1) / count**0.5)
-        return centre - half, centre + half
+        return around(values.mean(axis=0), values.std(axis=0, ddof=1), count, level)
+
+
+def around(mean: FloatArray, std: FloatArray, count: int, level: float) -> Ends:
+    """Return Student's interval for a mean, from those of a sample of two or more."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        half = std * (_student.critical(level, count - 1) / count**0.5)
+        return mean - half, mean + half
+
+
+def off_logarithm(name: str, ends: Ends) -> Ends:
+    """Return the interval of a statistic from that of its logarithm, if it has it on one."""
+    if name not in ON_LOGARITHM:
+        return ends
+    _, power = ON_LOGARITHM[name]
+    with np.errstate(over="ignore", under="ignore"):
+        return 10 ** (power * ends[0]), 10 ** (power * ends[1])
 
 
 def probability(level: float) -> float:

@@ -11,6 +11,7 @@ from varprop._sweep.quantities import Columns
 from varprop._sweep.workers import Block
 
 _LEAST = 0.1  # seconds on one core below which trials stay together
+_PASSED = 1e-3  # seconds that a scheduler takes for a block: so many more for each worker
 _ROUNDS = 4  # blocks that are left for each worker when a point is split
 
 
@@ -32,27 +33,27 @@ class Agenda:
         self._trials, self._slots = trials, slots
         self._total = self._left = sum(self._work.values())
         self._ended = 0.0
-        self._parts: dict[int, dict[int, Columns]] = {}
+        self._parts: dict[int, list[tuple[Block, Columns]]] = {}
         self._failed: set[int] = set()
 
     def blocks(self) -> Iterator[Block]:
         """Yield what is to do, each block when it is asked for."""
         for position in sorted(self._work, key=lambda position: (-self._work[position], position)):
-            first = 0
-            for trials in self._split(position):
+            for first, end in pairwise(self._ends(position)):
                 if position in self._failed:
                     break
-                yield Block(position, first, trials)
-                first += trials
+                yield Block(position, first, end - first)
             self._left -= self._work[position]
 
-    def _split(self, position: int) -> list[int]:
-        """Return the numbers of trials of a point's blocks; they change no bit."""
-        slots = self._slots()
-        share = max(_LEAST, self._left / (_ROUNDS * slots))
-        count = min(self._trials, ceil(self._work[position] / share)) if slots > 1 else 1
-        ends = [self._trials * i // count for i in range(count + 1)]
-        return [end - start for start, end in pairwise(ends)]
+    def _ends(self, position: int) -> list[int]:
+        """Return where a point's blocks begin and end, at groups of trials: they change no bit."""
+        slots, group = self._slots(), quantities.group(self._trials)
+        if slots == 1:
+            return [0, self._trials]
+        share = max(_LEAST, _PASSED * slots, self._left / (_ROUNDS * slots))
+        groups = ceil(self._trials / group)
+        count = min(groups, ceil(self._work[position] / share))
+        return [min(self._trials, group * (groups * i // count)) for i in range(count + 1)]
 
     def fraction(self, block: Block | None = None, part: float = 0.0) -> float:
         """Return how much is done, and a part of a block too."""
@@ -64,12 +65,13 @@ class Agenda:
         self._ended += self._cost(block)
         if block.position in self._failed:
             return None
-        parts = self._parts.setdefault(block.position, {})
-        parts[block.first_trial] = values
-        if sum(len(next(iter(part.values()))) for part in parts.values()) < self._trials:
+        parts = self._parts.setdefault(block.position, [])
+        parts.append((block, values))
+        if sum(one.trials for one, _ in parts) < self._trials:
             return None
         del self._parts[block.position]
-        return quantities.joined(parts[first] for first in sorted(parts))
+        in_order = sorted(parts, key=lambda part: part[0].first_trial)
+        return quantities.joined(columns for _, columns in in_order)
 
     def drop(self, block: Block) -> bool:
         """Give up a point whose block failed; return whether it is the first of its blocks."""

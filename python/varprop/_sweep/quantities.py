@@ -6,18 +6,49 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from varprop import _catalogue
 from varprop._catalogue import STATISTICS
 from varprop._spec import unknown
-from varprop._statistics import ON_LOGARITHM, FloatArray, interval
+from varprop._statistics import ON_LOGARITHM, FloatArray, around, off_logarithm
 from varprop.run import Run
 
 LEVEL = 0.95
 SIGNALS = _catalogue.SIGNALS[:5]  # those that layers have
 KEPT = ("mean", "std", "low", "high", "trials")  # the last says that a point is done
 
-Columns = dict[str, FloatArray]  # by name, the values of all trials and layers
+_GROUPS = 100  # of a point's trials at most, which are sent and joined
+
+
+class Sample(NamedTuple):
+    """Groups of trials: how many each has, their means, and the squares of what is off these."""
+
+    trials: NDArray[np.int64]  # (groups,)
+    mean: FloatArray  # (groups, layers)
+    square: FloatArray  # (groups, layers)
+
+    @classmethod
+    def of(cls, values: FloatArray, size: int) -> Sample:
+        """Return the sample of the trials' own values, shape (trials, layers)."""
+        groups = [values[first : first + size] for first in range(0, len(values), size)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            means = [each.mean(axis=0) for each in groups]
+            squares = [
+                np.square(each - mean).sum(axis=0) for each, mean in zip(groups, means, strict=True)
+            ]
+        return cls(np.array([len(each) for each in groups]), np.array(means), np.array(squares))
+
+    def whole(self) -> tuple[int, FloatArray, FloatArray]:
+        """Return the number of all trials, their mean, and their sample standard deviation."""
+        total, count = int(self.trials.sum()), self.trials[:, None]
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            mean = (count * self.mean).sum(axis=0) / total
+            square = (count * np.square(self.mean - mean)).sum(axis=0) + self.square.sum(axis=0)
+            return total, mean, np.sqrt(square / np.float64(total - 1))
+
+
+Columns = dict[str, Sample]  # by the name of a statistic of a signal
 
 
 class Quantity(NamedTuple):
@@ -97,11 +128,16 @@ def collected(quantities: Iterable[Quantity]) -> tuple[str, ...]:
     return _catalogue.resolve([quantity.statistics for quantity in quantities])
 
 
-def columns(run: Run, quantities: Iterable[Quantity]) -> Columns:
-    """Return the trials' own values, shape (trials, layers); NaN where a layer has no such signal.
+def group(trials: int) -> int:
+    """Return how many trials are kept as one sample: a point of very many is :data:`_GROUPS`.
 
-    They are the run's to the bit, however its trials were split.
+    Groups are joined in order, so that no bit hangs on who did which of them.
     """
+    return -(-trials // _GROUPS)
+
+
+def columns(run: Run, quantities: Iterable[Quantity], size: int) -> Columns:
+    """Return samples of a run's trials, `size` a group; NaN where a layer has no such signal."""
     found = {}
     for quantity in quantities:
         for column in quantity.columns:
@@ -109,14 +145,17 @@ def columns(run: Run, quantities: Iterable[Quantity]) -> Columns:
             values = np.full((run.trials, len(run.layer_names)), np.nan)
             places = [run.network.index(name) for name in names]
             values[:, places] = getattr(getattr(run, column.signal).per_trial, column.field)
-            found[f"{column.signal}.{column.field}"] = values
+            found[f"{column.signal}.{column.field}"] = Sample.of(values, size)
     return found
 
 
 def joined(parts: Iterable[Columns]) -> Columns:
-    """Return the columns of all trials from those of parts of them, in order."""
+    """Return the samples of all trials from those of parts of them, in order."""
     parts = list(parts)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {
+        name: Sample(*map(np.concatenate, zip(*(part[name] for part in parts), strict=True)))
+        for name in parts[0]
+    }
 
 
 def kept(values: Columns, quantities: Iterable[Quantity], layers: int) -> FloatArray:
@@ -129,16 +168,11 @@ def kept(values: Columns, quantities: Iterable[Quantity], layers: int) -> FloatA
 
 
 def _kept(values: Columns, quantity: Quantity, layers: int) -> FloatArray:
-    def of(field: str) -> FloatArray:
-        return values[f"{quantity.signal}.{field}"]
-
-    numbers = of(quantity.field)
-    trials, depth = numbers.shape
+    trials, mean, std = values[f"{quantity.signal}.{quantity.field}"].whole()
+    logarithm, _ = ON_LOGARITHM.get(quantity.field, (quantity.field, None))
+    _, centre, spread = values[f"{quantity.signal}.{logarithm}"].whole()
+    ends = around(centre, spread, trials, LEVEL) if trials > 1 else (std, std)
     found = np.full((len(KEPT), layers), np.nan)
-    with np.errstate(over="ignore", invalid="ignore"):
-        found[0, :depth] = numbers.mean(axis=0)
-        if trials > 1:
-            found[1, :depth] = numbers.std(axis=0, ddof=1)
-    found[2, :depth], found[3, :depth] = interval(quantity.field, of, LEVEL)
-    found[4, :depth] = trials
+    for i, each in enumerate((mean, std, *off_logarithm(quantity.field, ends), trials)):
+        found[i, : len(mean)] = each
     return found

@@ -127,8 +127,7 @@ def sweep(
     {'sigma_w': 2, 'depth': 2, 'layer': 20, 'statistic': 4}
     """
     points = Grid(grid)
-    task = _task(build, inputs, seed, dtype, backward, loss, method, quantities)
-    trials = _spec.integer("trials", trials, least=1)
+    task = _task(build, inputs, seed, dtype, backward, loss, method, quantities, trials)
     if errors not in get_args(Errors):
         raise _spec.unknown("errors", errors, get_args(Errors))
     workers = _workers(client, threads)
@@ -138,9 +137,9 @@ def sweep(
         if errors == "raise":
             for position, error in outlines.errors.items():
                 raise _failed(points, position, error) from error
-        record = _record(task, points, trials, outlines)
+        record = _record(task, points, outlines)
         kept = _opened(where, record, points, outlines, resume)
-        _do(task, points, trials, outlines, kept, workers, errors, report or (lambda _: None))
+        _do(task, points, outlines, kept, workers, errors, report or (lambda _: None))
     return open_sweep(kept)
 
 
@@ -173,6 +172,7 @@ def _task(
     loss: str,
     method: str,
     quantities: str | Iterable[str],
+    trials: int,
 ) -> Task:
     if not callable(build):
         raise TypeError(f"build must be a function that returns a Network, got {build!r:.80}")
@@ -191,6 +191,7 @@ def _task(
         loss,
         method,
         _quantities.parse(quantities, backward=backward, method=method),
+        _spec.integer("trials", trials, least=1),
     )
 
 
@@ -223,7 +224,7 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-def _record(task: Task, grid: Grid, trials: int, outlines: Outlines) -> _store.Record:
+def _record(task: Task, grid: Grid, outlines: Outlines) -> _store.Record:
     """Return what a sweep was asked for, as JSON."""
     inputs: Any = task.inputs
     if not isinstance(inputs, int):
@@ -236,7 +237,7 @@ def _record(task: Task, grid: Grid, trials: int, outlines: Outlines) -> _store.R
         "grid": grid.labels,
         "quantities": [quantity.name for quantity in task.quantities],
         "inputs": inputs,
-        "trials": trials,
+        "trials": task.trials,
         "seed": task.seed,
         "dtype": task.dtype,
         "backward": task.backward,
@@ -283,7 +284,6 @@ def _networks(found: Store, networks: NDArray[np.uint8], grid: Grid) -> str:
 def _do(
     task: Task,
     grid: Grid,
-    trials: int,
     outlines: Outlines,
     kept: Store,
     workers: Workers,
@@ -297,7 +297,7 @@ def _do(
             kept.fail(grid.index(position), _said(outlines.errors[position]))
         else:
             seconds[position] = float(outlines.seconds[position])
-    agenda = Agenda(seconds, trials, lambda: workers.slots)
+    agenda = Agenda(seconds, task.trials, lambda: workers.slots)
 
     def within(block: Block, part: float) -> None:
         report(agenda.fraction(block, part))

@@ -6,6 +6,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from varprop._sweep.quantities import Columns, Quantity
 from varprop.network import Network
 
 Point = Mapping[str, Any]
+
+_TOGETHER = 100  # trials that are simulated at once, if groups are not larger
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,8 @@ class Task:
     dtype, loss, method : str
     backward : bool
     quantities : tuple of Quantity
+    trials : int
+        Of each point.
     """
 
     build: Callable[..., Network]
@@ -42,6 +47,7 @@ class Task:
     loss: str
     method: str
     quantities: tuple[Quantity, ...]
+    trials: int
 
     def network(self, point: Point) -> Network:
         """Return the network of a point."""
@@ -49,6 +55,11 @@ class Task:
         if not isinstance(net, Network):
             raise TypeError(f"build must return a Network, got {type(net).__name__}")
         return net
+
+    @property
+    def group(self) -> int:
+        """How many trials are kept as one sample."""
+        return quantities.group(self.trials)
 
     def run(
         self,
@@ -58,25 +69,31 @@ class Task:
         *,
         threads: int | None,
         memory: int | None = None,
-        progress: bool | Callable[[float], object] = False,
+        progress: Callable[[float], object] = lambda _: None,
     ) -> Columns:
-        """Simulate some trials of a point."""
-        run = simulate(
-            self.network(point),
-            self.inputs,
-            trials=trials,
-            first_trial=first_trial,
-            seed=self.seed,
-            dtype=self.dtype,
-            statistics=quantities.collected(self.quantities),
-            backward=self.backward,
-            loss=self.loss,
-            memory=memory,
-            method=cast(Method, self.method),
-            threads=threads,
-            progress=progress,
-        )
-        return quantities.columns(run, self.quantities)
+        """Simulate some trials of a point, whole groups of them; a few at a time for memory."""
+        net, some = self.network(point), self.group * max(1, _TOGETHER // self.group)
+        parts = []
+        for done in range(0, trials, some):
+            count = min(some, trials - done)
+            within = partial(_within, progress, done / trials, count / trials)
+            run = simulate(
+                net,
+                self.inputs,
+                trials=count,
+                first_trial=first_trial + done,
+                seed=self.seed,
+                dtype=self.dtype,
+                statistics=quantities.collected(self.quantities),
+                backward=self.backward,
+                loss=self.loss,
+                memory=memory,
+                method=cast(Method, self.method),
+                threads=threads,
+                progress=within,
+            )
+            parts.append(quantities.columns(run, self.quantities, self.group))
+        return quantities.joined(parts)
 
     @property
     def source(self) -> str:
@@ -85,3 +102,7 @@ class Task:
             return textwrap.dedent(inspect.getsource(self.build))
         except (OSError, TypeError):
             return repr(self.build)
+
+
+def _within(progress: Callable[[float], object], start: float, share: float, part: float) -> None:
+    progress(start + share * part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +13,9 @@ from varprop._sweep.grid import Grid
 from varprop._sweep.quantities import Columns
 from varprop._sweep.task import Task
 
-_AHEAD = 3  # blocks that wait for each of a worker's threads, so that none is idle
+_AHEAD = 3  # blocks that wait for each of a worker's threads, so that none is idle ...
+_MOST_AHEAD = 1000  # ... and how many at most, which a scheduler passes in a second
 _COUNTED = 2.0  # seconds until workers are counted again: a cluster may grow
-_SHARE = 0.7  # of a worker's memory that is for simulations
 
 
 class Block(NamedTuple):
@@ -58,7 +57,7 @@ class ThisProcess:
         """Yield each block; see :class:`Workers`."""
         for block in blocks:
             progress = partial(report, block)
-            yield block, _outcome(task, grid, block, threads=self._threads, progress=progress)
+            yield block, outcome(task, grid, block, threads=self._threads, progress=progress)
 
 
 class Cluster:
@@ -83,20 +82,25 @@ class Cluster:
             self._counted = time.monotonic()
         return self._slots
 
+    @property
+    def _wanted(self) -> int:
+        return self.slots + min(_AHEAD * self.slots, _MOST_AHEAD)
+
     def do(self, task: Task, grid: Grid, blocks: Iterator[Block], report: Report) -> Done:  # noqa: ARG002
         """Yield each block; see :class:`Workers`."""
-        token = f"varprop-{secrets.token_hex(8)}"
-        # A task of its own goes once to each worker, and again where all that had it are lost.
-        shared = self._client.submit(_same, (task, grid), key=token, pure=False)
         done = require("distributed", "sweep").as_completed(with_results=True, raise_errors=False)
+        from varprop._sweep import on_worker
+
+        name = f"varprop-{secrets.token_hex(8)}"
         pending: dict[Any, Block] = {}
+        self._client.register_plugin(on_worker.Shared(task, grid), name)
         try:
             while True:
                 self._check()
-                while len(pending) < (1 + _AHEAD) * self.slots and (block := next(blocks, None)):
-                    key = f"{token}-{block.position}-{block.first_trial}"
+                while len(pending) < self._wanted and (block := next(blocks, None)):
+                    key = f"{name}-{block.position}-{block.first_trial}"
                     future = self._client.submit(
-                        _on_worker, shared, block, self._threads, key=key, pure=False
+                        on_worker.do, name, block, self._threads, key=key, pure=False
                     )
                     pending[future] = block
                     done.add(future)
@@ -106,45 +110,20 @@ class Cluster:
                 yield pending.pop(future), _received(future, result)
         finally:
             if self._client.status == "running":
-                self._client.cancel([shared, *pending])
+                self._client.cancel(list(pending))
+                self._client.unregister_worker_plugin(name)
 
     def _check(self) -> None:
         if self._client.status in ("closing", "closed"):
             raise ConnectionError("the cluster was closed before the sweep was done")
 
 
-def _outcome(task: Task, grid: Grid, block: Block, **how: Any) -> Outcome:
+def outcome(task: Task, grid: Grid, block: Block, **how: Any) -> Outcome:
+    """Return a block's values, or the error that it raised."""
     try:
         return task.run(grid.point(block.position), block.first_trial, block.trials, **how)
     except Exception as error:  # whatever the user's function raises
         return error
-
-
-def _same(shared: tuple[Task, Grid]) -> tuple[Task, Grid]:
-    return shared
-
-
-def _on_worker(shared: tuple[Task, Grid], block: Block, threads: int) -> Outcome:
-    worker = require("distributed", "sweep").get_worker()
-    cores: int = require("dask.system", "sweep").CPU_COUNT
-    limit = worker.memory_manager.memory_limit
-    nthreads = worker.state.nthreads
-    outcome = _outcome(
-        *shared,
-        block,
-        threads=max(1, min(threads, cores // nthreads)),
-        memory=int(_SHARE * limit / nthreads) if limit else None,
-    )
-    return _portable(outcome) if isinstance(outcome, Exception) else outcome
-
-
-def _portable(error: Exception) -> Exception:
-    """Return an error as it can travel; of one that cannot, what it says."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever its own reduction raises
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
 
 
 def _received(future: Any, result: Any) -> Outcome:
@@ -153,5 +132,5 @@ def _received(future: Any, result: Any) -> Outcome:
         return error if isinstance(error, Exception) else RuntimeError(str(error))
     if future.status != "finished":
         raise ConnectionError(f"the cluster gave up the sweep: a task was {future.status}")
-    outcome: Outcome = result
-    return outcome
+    received: Outcome = result
+    return received

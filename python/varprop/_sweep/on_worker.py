@@ -1,0 +1,50 @@
+"""What a worker of a Dask cluster has of a sweep, and does."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from dask.system import CPU_COUNT
+from distributed import WorkerPlugin, get_worker
+
+from varprop._sweep.grid import Grid
+from varprop._sweep.task import Task
+from varprop._sweep.workers import Block, Outcome, outcome
+
+_SHARE = 0.7  # of a worker's memory that is for simulations
+
+
+class Shared(WorkerPlugin):
+    """What all blocks have in common: each worker gets it when it joins, and keeps it."""
+
+    def __init__(self, task: Task, grid: Grid) -> None:
+        self.task, self.grid = task, grid
+
+
+def do(name: str, block: Block, threads: int) -> Outcome:
+    """Return a block's values, or the error that it raised.
+
+    On as many threads as are free beside those of the worker's other blocks, and within the
+    block's share of its memory.
+    """
+    worker = get_worker()
+    shared: Any = worker.plugins[name]
+    beside, limit = worker.state.nthreads, worker.memory_manager.memory_limit
+    found = outcome(
+        shared.task,
+        shared.grid,
+        block,
+        threads=max(1, min(threads, CPU_COUNT // beside)),
+        memory=int(_SHARE * limit / beside) if limit else None,
+    )
+    return _portable(found) if isinstance(found, Exception) else found
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error as it can travel; of one that cannot, what it says."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its own reduction raises
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
