@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import cloudpickle
 from dask.system import CPU_COUNT
 from distributed import WorkerPlugin, get_worker
 
@@ -16,10 +17,20 @@ _SHARE = 0.7  # of a worker's memory that is for simulations
 
 
 class Shared(WorkerPlugin):
-    """What all blocks have in common: each worker gets it when it joins, and keeps it."""
+    """What all blocks have in common: each worker gets it when it joins, and keeps it.
+
+    It is opened by the first block, whose error it is where the worker lacks the user's module.
+    """
 
     def __init__(self, task: Task, grid: Grid) -> None:
-        self.task, self.grid = task, grid
+        self._closed = cloudpickle.dumps((task, grid))
+        self._open: tuple[Task, Grid] | None = None
+
+    def open(self) -> tuple[Task, Grid]:
+        """Return the task and the grid."""
+        if self._open is None:
+            self._open = pickle.loads(self._closed)
+        return self._open
 
 
 def do(name: str, block: Block, threads: int) -> Outcome:
@@ -30,10 +41,14 @@ def do(name: str, block: Block, threads: int) -> Outcome:
     """
     worker = get_worker()
     shared: Any = worker.plugins[name]
+    try:
+        task, grid = shared.open()
+    except Exception as error:  # whatever the import of the user's module raises
+        return _portable(error)
     beside, limit = worker.state.nthreads, worker.memory_manager.memory_limit
     found = outcome(
-        shared.task,
-        shared.grid,
+        task,
+        grid,
         block,
         threads=max(1, min(threads, CPU_COUNT // beside)),
         memory=int(_SHARE * limit / beside) if limit else None,
