@@ -153,7 +153,7 @@ def test_functions_that_workers_do_not_have(pair, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     from only_here import build
 
-    with pytest.raises(vp.PointError, match="at n=.*: ModuleNotFoundError: .*only_here"):
+    with pytest.raises(vp.PointError, match=r"at n=.*: ModuleNotFoundError: .*only_here"):
         vp.sweep(build, {"n": [1, 2]}, client=pair, store=None, **ASKED)
 
 
