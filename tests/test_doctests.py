@@ -20,7 +20,15 @@ def test_docstrings(module):
     try:
         found = importlib.import_module(module)
     except ImportError as error:
-        if error.name not in ("cloudpickle", "dask", "distributed", "jax", "keras", "torch", "xarray"):
+        if error.name not in (
+            "cloudpickle",
+            "dask",
+            "distributed",
+            "jax",
+            "keras",
+            "torch",
+            "xarray",
+        ):
             raise
         pytest.skip(str(error))
     failures, _ = doctest.testmod(found)

@@ -36,7 +36,7 @@ def chunks(store):
     """Return the files of the points that are done."""
     return [
         path
-        for path in (store / "values" / "c").rglob("*")
+        for path in (store / "values").glob("c.*")
         if path.is_file() and "partial" not in path.name
     ]
 
@@ -206,13 +206,20 @@ class TestResult:
         vp.sweep(chain, GRID, **SMALL, quantities=("var", "mean"), store=tmp_path / "a.zarr")
         values = zarr.open_group(tmp_path / "a.zarr", mode="r")["values"]
         assert values.chunks == (1, 1, 2, 5, 6)
-        chunks = [
-            path for path in (tmp_path / "a.zarr" / "values" / "c").rglob("*") if path.is_file()
-        ]
-        assert len(chunks) == 6
+        assert len(chunks(tmp_path / "a.zarr")) == 6
         assert xarray.open_zarr(tmp_path / "a.zarr", consolidated=False)["values"].dims[:2] == (
             "sigma_w", "depth",
         )  # fmt: skip
+
+
+def test_the_page_of_the_docs(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text()
+    names = {}
+    exec(compile(page.split("```python\n")[1].split("```")[0], "sweeps.md", "exec"), names)
+    assert names["found"]["correlation"].sel(statistic="mean", layer=50).shape == (9, 3)
+    assert (tmp_path / "phase.png").stat().st_size > 10_000
 
 
 class TestResumed:

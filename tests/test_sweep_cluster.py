@@ -244,8 +244,8 @@ if __name__ == "__main__":
         code = process.wait(timeout=200)
         found = {
             path: path.stat().st_mtime_ns
-            for path in (store / "values" / "c").rglob("*")
-            if path.is_file() and "partial" not in path.name
+            for path in (store / "values").glob("c.*")
+            if "partial" not in path.name
         }
         assert seen.items() <= found.items()
         seen = found

@@ -117,14 +117,14 @@ def _on_disk(path: Path) -> tuple[int, float | None]:
     """Return the bytes of all files, and when the newest one of a point was written."""
     size, newest = 0, 0.0
     for folder, _, names in os.walk(path):
-        chunks = Path(folder).relative_to(path).parts[:2] in (("values", "c"), ("error", "c"))
+        points = Path(folder).name in ("values", "error")
         for name in names:
             try:
                 found = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 (fast)
             except FileNotFoundError:  # a part of one that is whole by now
                 continue
             size += found.st_size
-            newest = max(newest, found.st_mtime) if chunks else newest
+            newest = max(newest, found.st_mtime) if points and name.startswith("c.") else newest
     return size, newest or None
 
 

@@ -118,7 +118,11 @@ def create(
     grid = shape[:-3]
     names = tuple(record["grid"])
     points = (1,) * len(grid)
-    codec = zarr.codecs.ZstdCodec(level=3, checksum=True)
+    how = {
+        "compressors": zarr.codecs.ZstdCodec(level=3, checksum=True),
+        "chunk_key_encoding": {"name": "default", "separator": "."},  # no folders for each point
+        "overwrite": True,
+    }
     group.create_array(
         "values",
         shape=shape,
@@ -126,8 +130,7 @@ def create(
         dtype="float64",
         fill_value=math.nan,
         dimension_names=(*names, "quantity", "statistic", "layer"),
-        compressors=codec,
-        overwrite=True,
+        **how,
     )
     group.create_array(
         "error",
@@ -136,16 +139,14 @@ def create(
         dtype="uint8",
         fill_value=0,
         dimension_names=(*names, "text"),
-        compressors=codec,
-        overwrite=True,
+        **how,
     )
     group.create_array(
         "networks",
         data=networks,
         chunks=networks.shape,
         dimension_names=(*names, "digest"),
-        compressors=codec,
-        overwrite=True,
+        **how,
     )
     group.attrs.update({RECORD: record})  # last: a store without it was never begun
     return Store(group)
