@@ -62,7 +62,8 @@ def compare(found: Any) -> None:
     """Print fitted exponents beside those by hand, and which are flat."""
     words = {ACTIVATIONS: "activations", GRADIENTS: "weight gradients"}
     print(" " * 20 + "".join(f"{name:^29}" for name in words.values()).rstrip())
-    print(f"{'':14}{'layer':>6}" + f"{'by hand':>8}{'fitted':>8}{'95%':>7}{'':6}" * 2)
+    heads = f"{'by hand':>8}{'fitted':>8}{'95%':>7}{'':6}" * 2
+    print(f"{'':14}{'layer':>6}{heads}".rstrip())
     within = count = 0
     for law in LAWS:
         hand = by_hand(law)
@@ -77,7 +78,9 @@ def compare(found: Any) -> None:
                 within += bool(one.low <= expected <= one.high)
                 count += 1
             print(line.rstrip())
-    print(f"\n{within} of {count} exponents by hand are within the 95% interval of the fitted one")
+    print(
+        f"\n{within} of {count} exponents by hand are in the 95% intervals (the laws share draws)"
+    )
 
 
 def picture(dataset: Any, path: str) -> None:
@@ -95,10 +98,10 @@ def picture(dataset: Any, path: str) -> None:
                 exponent = by_hand(law)[name][layer - 1]
                 line = 10 ** (np.log10(one).mean() + exponent * x)
                 colour, size = f"C{layer - 1}", 11 - 2 * layer  # some lie on each other
-                hand = {"label": "by hand"} if layer == LAYERS else {}
-                panel.plot(widths, line, color="0.4", linewidth=1, **hand)
                 label = f"layer {layer}" + (" (readout)" if layer == LAYERS else "")
                 panel.plot(widths, one, "o", color=colour, markersize=size, label=label)
+                hand = {"label": "by hand"} if layer == LAYERS else {}
+                panel.plot(widths, line, color="0.4", linewidth=1, zorder=1, **hand)
             panel.set(xscale="log", yscale="log")
             panel.set_xticks(widths[::2], [f"{width:g}" for width in widths[::2]])
             panel.minorticks_off()
