@@ -147,6 +147,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="10 x 10 networks, 60 x 2000 units")
     parser.add_argument("--plot", metavar="FILE", help="save the picture")
     args = parser.parse_args()
+    if args.points < 2:
+        parser.error("--points must be at least 2, for a boundary between them")
     if args.quick:
         args.points, args.width, args.depth, args.inputs = 10, 2000, 60, 4
     args.store = args.store or f"edge_of_chaos{'_quick' if args.quick else ''}.zarr"

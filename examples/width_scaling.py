@@ -124,6 +124,8 @@ def main() -> None:
     parser.add_argument("--plot", metavar="FILE", help="save the picture")
     args = parser.parse_args()
     widest = 256 if args.quick else args.widest
+    if widest < 64:
+        parser.error("--widest must be at least 64, for a second width")
     widths = [2**power for power in range(5, 31) if 2**power <= widest]
 
     dataset = vp.sweep(
