@@ -8,8 +8,8 @@ stand beside those of their table 1, which are of far longer trainings.
 
 Images are Shapeset-3x2, each seen once, or scikit-learn's digits (``--data digits``), or an .npz
 with the arrays images and labels (``--data FILE.npz``): MNIST, CIFAR-10, your own. Needs PyTorch,
-``pip install "varprop[torch]"``, and SciPy; a few minutes, or half an hour with ``--full``: 20,000
-updates, one epoch of the paper, whose trainings took many.
+``pip install "varprop[torch]"``, and SciPy; four minutes on one core, or twenty with ``--full``:
+20,000 updates, one epoch of the paper, whose trainings took many.
 """
 
 from __future__ import annotations
@@ -284,6 +284,8 @@ def picture(trained: dict[str, list[Training]], path: str) -> None:
             axes.plot(monitor.steps, curve, color=f"C{i - 1}", label=f"hidden layer {i}")
         axes.set(title=f"{setting}: {words} of activations", xlabel="updates", ylim=(0, 1))
     watched[0].legend(frameon=False)
+    for axes in figure.axes:
+        axes.locator_params(axis="x", nbins=5)
     figure.savefig(path, dpi=120)
 
 
