@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import nullcontext
 
 import numpy as np
@@ -316,6 +317,9 @@ def test_pictures():
         for line_ in one.lines:  # a density
             x, y = line_.get_data()
             assert np.sum((y[1:] + y[:-1]) / 2 * np.diff(x)) == pytest.approx(1, abs=0.05)
+    last = m.plot("histograms", signal="weight_gradients").axes[-1]  # step 6 has none
+    assert last.lines
+    assert last.get_xlabel() == "weight gradient, step 4"
     for arguments, message in (
         ({"kind": "std"}, "unknown kind 'std'"),
         ({"kind": "histograms", "steps": 3}, "3 is not recorded, the nearest is"),
@@ -325,3 +329,25 @@ def test_pictures():
     ):
         with pytest.raises(ValueError, match=message):
             m.plot(**arguments)
+
+
+def test_picture_of_layers_far_apart_with_long_names():
+    pytest.importorskip("matplotlib")
+    names = [f"a_layer_of_a_name{i}" for i in range(5)]
+    model = nn.Sequential(*(nn.Linear(16, 16, bias=False) for _ in names))
+    model = nn.Sequential(OrderedDict(zip(names, model, strict=True)))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(100.0)  # gradients of the first are 1e8 times those of the last
+    with vp.torch.Monitor(model, 1, torch.randn(8, 16)) as m:
+        model(torch.randn(8, 16)).square().mean().backward()
+        sgd(model, lr=0.0).step()
+    axes = m.plot("histograms", signal="gradients", steps=0).axes[0]
+    assert axes.get_xlabel().endswith("/ root mean square of its layer, step 0")
+    for line in axes.lines:
+        x, y = line.get_data()
+        assert 0.5 < np.sqrt(np.average(x**2, weights=y)) < 2
+    figure = m.plot()
+    figure.draw_without_rendering()
+    left, right = (one.get_legend().get_window_extent() for one in figure.axes[:2])
+    assert 0 <= left.x0 < left.x1 < right.x0 < right.x1 <= figure.bbox.width

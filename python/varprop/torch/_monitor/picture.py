@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from varprop._extras import require
 from varprop._spec import unknown
 from varprop._table import shortened
+from varprop.plot._frame import room
 from varprop.torch._monitor.record import SIGNALS, LayerStatistics
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _MARKED = 60  # records that have room for a mark each
 _BARS = 15  # that a layer has room for
 _LAYERS = 8  # that are told from each other in one picture
 _NAME = 18  # characters of a layer's name
+_MARK = 6  # characters that its mark and a gap take
+_APART = 10  # times the narrowest layer: how wide others are where each has its own unit
 _WORDS = {
     "activations": "activation",
     "gradients": "gradient by the pre-activation",
@@ -62,7 +65,7 @@ def plot(
         raise ValueError("there is no record yet")
     chosen = None if layers is None else [layers] if isinstance(layers, str) else list(layers)
     if kind == "histograms":
-        at = _steps(history, steps)
+        at = _steps(history, signal, steps)
         axes = _canvas(figure, (5.5 * min(3, len(at)), 3.6 * -(-len(at) // 3)), len(at))
         for one, step in zip(axes, at, strict=False):
             _histograms(one, history, signal, step, chosen)
@@ -93,10 +96,11 @@ def _canvas(figure: Figure | None, size: tuple[float, float], count: int) -> lis
     return list(axes[:count])
 
 
-def _steps(history: History, steps: int | Iterable[int] | None) -> list[int]:
+def _steps(history: History, signal: str, steps: int | Iterable[int] | None) -> list[int]:
     known = history.steps.tolist()
-    if steps is None:
-        return list(dict.fromkeys((known[0], known[-1])))
+    if steps is None:  # what is recorded after the last step has no gradients
+        have = [one.step for one in history.records if one.of(signal).observed["histogram"].any()]
+        return list(dict.fromkeys((have or known)[i] for i in (0, -1)))
     asked = [steps] if isinstance(steps, int) else list(steps)
     for step in asked:
         if step not in known:
@@ -143,10 +147,12 @@ def _lines(
 
 def _explain(axes: Axes) -> None:
     """Put the names of the layers above the axes, where no line is."""
+    names = axes.get_legend_handles_labels()[1]
+    columns = room(axes) // (_MARK + max(map(len, names)))
     legend = axes.legend(
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
-        ncols=4 if len(axes.get_legend_handles_labels()[0]) > 5 else 5,
+        ncols=max(1, min(columns, 5 if len(names) == 5 else 4)),
         columnspacing=1.2,
         handlelength=1.6,
         fontsize="small",
@@ -228,15 +234,17 @@ def _histograms(
     labels = shortened(layers, _NAME)
     colours = require("matplotlib", "plot").colormaps["viridis"](np.linspace(0, 0.9, len(layers)))
     counts, edges = found.histogram()
-    reach = 0.0
-    for i, layer in enumerate(layers):
-        place = found.of(layer)
-        if not counts[place].any():
-            continue
-        x, density, far = _density(counts[place], edges[place])
-        reach = max(reach, far)
-        axes.plot(x, density, color=colours[i], lw=1.2, label=labels[i])
-    axes.set_xlabel(f"{_WORDS[signal]}, step {step}")
+    shown = [i for i, layer in enumerate(layers) if counts[found.of(layer)].any()]
+    places = [found.of(layers[i]) for i in shown]
+    curves = [_density(counts[place], edges[place]) for place in places]
+    size = np.array([far for _, _, far in curves])
+    own = size.size and np.median(size) > _APART * size.min()
+    unit = np.hypot(found.mean[places], found.std[places]) if own else np.ones(len(places))
+    reach = float(np.max(size / unit, initial=0.0))
+    for i, (x, density, _), scale in zip(shown, curves, unit, strict=True):
+        axes.plot(x / scale, density * scale, color=colours[i], lw=1.2, label=labels[i])
+    of = " / root mean square of its layer" if own else ""
+    axes.set_xlabel(f"{_WORDS[signal]}{of}, step {step}")
     axes.set_ylabel("density")
     if reach > 0:
         axes.set_xlim(-1.05 * reach, 1.05 * reach)
