@@ -14,8 +14,6 @@ The sweep is kept as it goes: stopped, the same command goes on. Needs SciPy, xa
 from __future__ import annotations
 
 import argparse
-import logging
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -34,28 +32,17 @@ def sweep(args: argparse.Namespace) -> Any:
         "sigma_w": np.linspace(0.5, 3.0, args.points),
         "sigma_b": np.linspace(0.0, 1.0, args.points),
     }
-    with ExitStack() as stack:
-        client = None
-        if args.workers:
-            from distributed import Client, LocalCluster
-
-            quiet = logging.CRITICAL  # what matters is raised
-            logging.getLogger("distributed").setLevel(quiet)
-            cluster = LocalCluster(
-                args.workers, threads_per_worker=1, dashboard_address=":0", silence_logs=quiet
-            )
-            client = stack.enter_context(Client(stack.enter_context(cluster)))
-        return vp.sweep(
-            partial(vp.mean_field_mlp, args.width, args.depth, "tanh"),
-            grid,
-            inputs=args.inputs,
-            trials=args.trials,
-            quantities=("correlation", GRADIENTS),
-            backward=True,
-            method="implicit",
-            client=client,
-            store=args.store,
-        )
+    return vp.sweep(
+        partial(vp.mean_field_mlp, args.width, args.depth, "tanh"),
+        grid,
+        inputs=args.inputs,
+        trials=args.trials,
+        quantities=("correlation", GRADIENTS),
+        backward=True,
+        method="implicit",
+        workers=args.workers,
+        store=args.store,
+    )
 
 
 def growth_of(dataset: Any) -> Any:
@@ -142,7 +129,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=100, help="layers (default: 100)")
     parser.add_argument("--inputs", type=int, default=10, help="rows (default: 10)")
     parser.add_argument("--trials", type=int, default=2, help="draws of all weights (default: 2)")
-    parser.add_argument("--workers", type=int, default=0, help="processes of one thread each")
+    parser.add_argument("--workers", type=int, help="processes of one thread each")
     parser.add_argument("--store", help="where the sweep is kept (default: edge_of_chaos.zarr)")
     parser.add_argument("--quick", action="store_true", help="10 x 10 networks, 60 x 2000 units")
     parser.add_argument("--plot", metavar="FILE", help="save the picture")

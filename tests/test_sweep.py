@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,13 @@ class TestResult:
         found.to_netcdf(tmp_path / "found.nc", engine="scipy")
         read = xarray.load_dataset(tmp_path / "found.nc", engine="scipy")
         np.testing.assert_array_equal(read["var"], found["var"])
+
+    def test_says_how_it_was_built(self):
+        built = partial(vp.mean_field_mlp, 10, sigma_b=0.5)
+        found = vp.sweep(built, {"depth": [2]}, **QUIET)
+        assert found.build == (
+            "functools.partial(varprop._mean_field.mean_field_mlp, 10, sigma_b=0.5)"
+        )
 
     def test_progress(self):
         told = []
@@ -439,6 +447,8 @@ class TestErrors:
             ({"inputs": [1.0, 2.0]}, ValueError, "inputs must have rows"),
             ({"inputs": 0}, ValueError, "inputs must be an integer >= 1"),
             ({"quantities": "correlation", "inputs": 1}, vp.PointError, "at least 2 rows"),
+            ({"workers": 0}, ValueError, "workers must be an integer >= 1"),
+            ({"workers": 2, "client": 3}, ValueError, "client or workers, not both"),
             ({"client": "tcp://1.2.3.4:5"}, TypeError, "client must be a synchronous"),
         ],
     )  # fmt: skip

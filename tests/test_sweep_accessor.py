@@ -387,7 +387,15 @@ def test_boundary_over_the_other_dimensions():
     assert found.attrs["long_name"] == "sigma_w at which the log10_var is 2.5"
     assert np.isnan(data.varprop.boundary("sigma_w", "log10_var", 2.5, layer=1)).all()
     difference = data["log10_var"].sel(layer=2) - 2.5
-    np.testing.assert_array_equal(data.varprop.boundary("sigma_w", difference), found)
+    here = data.varprop.boundary("sigma_w", difference)
+    np.testing.assert_array_equal(here, found)
+    assert here.attrs == {"long_name": "sigma_w at which the value is 0"}
+    assert set(here.coords) == {"sigma_b", "depth"}
+    named = difference.sel(depth=10, statistic="mean").assign_attrs(long_name="growth")
+    axes = data.varprop.phase_diagram(value=named).axes
+    assert axes[1].get_ylabel() == "growth"
+    order = np.argsort(weights)
+    np.testing.assert_array_equal(axes[0].collections[0].get_array(), named.T.values[:, order])
     half = data.varprop.boundary("layer", "log10_var", 0.5).sel(sigma_w=2, sigma_b=0, depth=10)
     assert float(half) == pytest.approx(1 + 0.5 / 2.1)
 
@@ -565,7 +573,10 @@ def test_exponents_of_runs():
             r"^layer must be a number where layers differ in name, got 'dense1'$",
         ),
         (lambda d: d.varprop.phase_diagram(statistic="var"), r"^unknown statistic 'var'"),
-        (lambda d: d.varprop.phase_diagram(y="layer", layer=1), r"^layer must be None for a map"),
+        (
+            lambda d: d.varprop.phase_diagram(y="layer", layer=1),
+            r"^layer must be None where value has none or the map",
+        ),
         (
             lambda d: (
                 d.assign_coords(sigma_w=["a", "b"]).sel(depth=5).varprop.phase_diagram(level=0)

@@ -60,6 +60,23 @@ def test_same_bits_whatever_the_workers(workers, whole):
     xarray.testing.assert_identical(found, whole)
 
 
+def test_workers_of_its_own(whole):
+    """A script, since such workers import it; it prints nothing else, and leaves nobody behind."""
+    script = f"""
+import sys, varprop as vp
+sys.path.insert(0, {str(HERE)!r})
+from sweeps import chain
+if __name__ == "__main__":
+    asked = {ASKED!r}
+    print(vp.sweep(chain, {GRID!r}, workers=2, store=None, **asked)["var"].values.tobytes().hex())
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert run.stderr == ""
+    assert bytes.fromhex(run.stdout) == whole["var"].values.tobytes()
+
+
 def test_functions_of_the_session_travel(pair):
     width = 12
     found = vp.sweep(lambda n: vp.mlp([width] * n), {"n": [2, 3]}, client=pair, store=None, **ASKED)

@@ -59,6 +59,13 @@ class SweepAccessor:
     def __repr__(self) -> str:
         return f"<varprop: {', '.join(self._names)} over {self._dataset[self._names[0]].dims}>"
 
+    def _array(self, value: object) -> DataArray:
+        """Return the quantity of this name, or the user's own numbers."""
+        if isinstance(value, xarray.DataArray):
+            given: DataArray = value
+            return given
+        return view.quantity(self._dataset, value)
+
     def last(self, value: str | None = None) -> DataArray:
         """Return a quantity at the last layer of each network, which may differ in depth.
 
@@ -82,7 +89,7 @@ class SweepAccessor:
         self,
         x: str | None = None,
         y: str | None = None,
-        value: str | None = None,
+        value: str | DataArray | None = None,
         *,
         layer: int | str | None = None,
         statistic: str = "mean",
@@ -104,8 +111,9 @@ class SweepAccessor:
         x, y : str, optional
             Dimensions of the grid, or "layer". By default sigma_w and sigma_b where there are such
             dimensions, otherwise the first two; of a grid of one dimension, it and "layer".
-        value : str, optional
-            Name of the quantity; by default the first.
+        value : str or DataArray, optional
+            Name of the quantity, by default the first; or numbers over the grid, such as a
+            difference of two layers.
         layer : int or str, optional
             By default the last of each network.
         statistic : {"mean", "std", "low", "high"}
@@ -127,15 +135,19 @@ class SweepAccessor:
             A name is unknown, x and y are the same, a layer is asked for of a map over layers, a
             level over texts, or other dimensions have more than one value; it says which.
         """
-        array = view.quantity(self._dataset, value)
+        array = self._array(value)
         if not isinstance(theory, bool):
             raise TypeError(f"theory must be True or False, got {theory!r}")
         x, y = view.axes(array, x, y)
-        if "layer" not in (x, y):
+        if "layer" not in (x, y) and "layer" in array.dims:
             array = view.layer(self._dataset, array, layer)
         elif layer is not None:
-            raise ValueError(f"layer must be None for a map over layers, got {layer!r}")
-        array = view.single(view.statistic(array, statistic), (x, y), "phase_diagram")
+            raise ValueError(
+                f"layer must be None where value has none or the map is over layers, got {layer!r}"
+            )
+        if "statistic" in array.dims:
+            array = view.statistic(array, statistic)
+        array = view.single(array, (x, y), "phase_diagram")
         if level is not None:
             level = _spec.real("level", level)
             for name in (x, y):
@@ -157,7 +169,7 @@ class SweepAccessor:
     ) -> Figure:
         """Draw a quantity layer by layer, a curve for each value of a dimension.
 
-        Bands around means are 95% intervals. Many curves have a colour bar, few a legend.
+        Few curves have a legend, and bands that are 95% intervals of the means; many a colour bar.
 
         Needs Matplotlib: ``pip install "varprop[plot]"``.
 
@@ -244,10 +256,7 @@ class SweepAccessor:
         ValueError
             A name is unknown, or x is not of numbers.
         """
-        if isinstance(value, xarray.DataArray):
-            array = value
-        else:
-            array = view.quantity(self._dataset, value)
+        array = self._array(value)
         level = _spec.real("level", level)
         if "statistic" in array.dims:
             array = view.statistic(array, "mean")
@@ -260,8 +269,11 @@ class SweepAccessor:
         found = boundary.crossing(
             array.coords[x].values.astype(np.float64), array.values.astype(np.float64), level
         )
-        where = array.isel({x: 0}, drop=True).drop_vars("layer_name", errors="ignore")
-        named = array.attrs.get("long_name", array.name or "the value")
+        where = array.isel({x: 0}, drop=True)
+        where = where.drop_vars(set(where.coords) - set(where.dims)).drop_attrs(deep=False)
+        # What a difference is of, only its author knows.
+        own = array.attrs.get("long_name", array.name)
+        named = own if isinstance(value, str) else "the value"
         told = {"long_name": f"{x} at which {named} is {level:g}"}
         return where.copy(data=found).rename(x).assign_attrs(told)
 

@@ -98,24 +98,28 @@ def _text(net: Network) -> str:
 
 def digest(net: Network) -> bytes:
     """Return what tells two networks apart."""
-    hashed = blake2b(repr((net.inputs, *map(_description, net.steps))).encode(), digest_size=DIGEST)
+    texts: dict[int, str] = {}  # of laws and activations, which many layers share
+    steps = [_description(step, texts) for step in net.steps]
+    hashed = blake2b(repr((net.inputs, *steps)).encode(), digest_size=DIGEST)
     for position, array in net.given.items():
         hashed.update(f"{position} {array.dtype} {array.shape}".encode())
         hashed.update(array.tobytes())
     return hashed.digest()
 
 
-def _description(step: Step) -> tuple[object, ...]:
+def _description(step: Step, texts: dict[int, str]) -> tuple[object, ...]:
     own = (getattr(step.layer, field.name) for field in fields(cast(Any, step.layer)))
-    return (step.name, step.kind, *(_written(value) for value in own))
+    return (step.name, step.kind, *(_written(value, texts) for value in own))
 
 
-def _written(value: object) -> object:
-    """Return a text that is the same in each process: a function's code in place of its address."""
+def _written(value: object, texts: dict[int, str]) -> object:
+    """Return what is the same in each process: a function's code in place of its address."""
     if isinstance(value, (Law, ActivationFunction)):
-        return str(value)
+        if id(value) not in texts:
+            texts[id(value)] = str(value)
+        return texts[id(value)]
     if isinstance(value, tuple):  # layers are steps of their own
-        return tuple(_written(item) for item in value if not isinstance(item, Layer))
+        return tuple(_written(item, texts) for item in value if not isinstance(item, Layer))
     code = getattr(value, "__code__", None)
     if code is not None:
         return getattr(value, "__qualname__", ""), code.co_code, repr(code.co_consts[1:])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -24,8 +25,8 @@ from varprop._sweep.outlines import DIGEST, Outlines
 from varprop._sweep.quantities import KEPT, LEVEL
 from varprop._sweep.store import Store
 from varprop._sweep.task import Task
-from varprop._sweep.workers import Block, Cluster, ThisProcess, Workers
-from varprop._threads import thread_count
+from varprop._sweep.workers import Block, Cluster, ThisProcess, Workers, local
+from varprop._threads import available, thread_count
 from varprop._weights import dtype_name
 from varprop.network import Network
 
@@ -59,6 +60,7 @@ def sweep(
     progress: bool | Report = True,
     dtype: DTypeLike = "float32",
     loss: str = "gaussian",
+    workers: int | None = None,
     threads: int | None = None,
 ) -> xarray.Dataset:
     """Simulate the networks of all points of a grid, and keep each as it is done.
@@ -95,8 +97,11 @@ def sweep(
         `resume` it is tried again.
     progress : bool or callable
         A bar on the terminal with the time left, or a function of the fraction done.
+    workers : int, optional
+        In place of a client: so many processes of one thread each, on this machine, for the time of
+        the call. A script needs its ``if __name__ == "__main__":`` then.
     threads : int, optional
-        Of each simulation: by default all cores here, one on a cluster.
+        Of each simulation: by default all cores here, one on workers.
 
     Returns
     -------
@@ -130,16 +135,15 @@ def sweep(
     task = _task(build, inputs, seed, dtype, backward, loss, method, quantities, trials)
     if errors not in get_args(Errors):
         raise _spec.unknown("errors", errors, get_args(Errors))
-    workers = _workers(client, threads)
     where = _store.place(store)
-    with progress_bar(progress) as report:
+    with _employed(client, workers, threads) as staff, progress_bar(progress) as report:
         outlines = Outlines(task, points, raises=errors == "raise")
         if errors == "raise":
             for position, error in outlines.errors.items():
                 raise _failed(points, position, error) from error
         record = _record(task, points, outlines)
         kept = _opened(where, record, points, outlines, resume)
-        _do(task, points, outlines, kept, workers, errors, report or (lambda _: None))
+        _do(task, points, outlines, kept, staff, errors, report or (lambda _: None))
     return open_sweep(kept)
 
 
@@ -207,13 +211,23 @@ def _inputs(inputs: int | ArrayLike) -> int | NDArray[Any]:
     return rows
 
 
-def _workers(client: Any, threads: int | None) -> Workers:
-    if client is None:
-        return ThisProcess(threads)
-    known = require("distributed", "sweep").Client
-    if not isinstance(client, known) or client.asynchronous:
-        raise TypeError(f"client must be a synchronous distributed.Client, got {client!r:.80}")
-    return Cluster(client, 1 if threads is None else thread_count(threads))
+@contextmanager
+def _employed(client: Any, workers: int | None, threads: int | None) -> Iterator[Workers]:
+    """Yield those who do the work: this process, a client's cluster, or one for the time being."""
+    if client is not None and workers is not None:
+        raise ValueError("give client or workers, not both")
+    if workers is not None:
+        count = _spec.integer("workers", workers, least=1)
+        each = max(1, min(thread_count(threads), available() // count)) if threads else 1
+        with local(count) as employed:
+            yield Cluster(employed, each)
+    elif client is not None:
+        known = require("distributed", "sweep").Client
+        if not isinstance(client, known) or client.asynchronous:
+            raise TypeError(f"client must be a synchronous distributed.Client, got {client!r:.80}")
+        yield Cluster(client, 1 if threads is None else thread_count(threads))
+    else:
+        yield ThisProcess(threads)
 
 
 def _failed(grid: Grid, position: int, error: Exception) -> PointError:

@@ -98,10 +98,19 @@ class Task:
     @property
     def source(self) -> str:
         """The text of the user's function, as far as it can be had."""
-        try:
-            return textwrap.dedent(inspect.getsource(self.build))
-        except (OSError, TypeError):
-            return repr(self.build)
+        return _source(self.build)
+
+
+def _source(function: Callable[..., object]) -> str:
+    if isinstance(function, partial):
+        given = [*map(repr, function.args), *(f"{k}={v!r}" for k, v in function.keywords.items())]
+        inner = function.func
+        name = f"{inner.__module__}.{getattr(inner, '__qualname__', repr(inner))}"
+        return f"functools.partial({', '.join((name, *given))})"
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        return repr(function)
 
 
 def _within(progress: Callable[[float], object], start: float, share: float, part: float) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +29,8 @@ class Block(NamedTuple):
     first_trial: int
     trials: int
 
+
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"  # Ctrl-C is for the client
 
 Outcome = Columns | Exception
 Done = Iterator[tuple[Block, Outcome]]
@@ -107,7 +113,7 @@ class Cluster:
                 if not pending:
                     return
                 future, result = next(done)
-                yield pending.pop(future), _received(future, result)
+                yield pending.pop(future), _received(result)
         finally:
             if self._client.status == "running":
                 self._client.cancel(list(pending))
@@ -118,6 +124,24 @@ class Cluster:
             raise ConnectionError("the cluster was closed before the sweep was done")
 
 
+@contextmanager
+def local(count: int) -> Iterator[Any]:
+    """Yield the client of a cluster of so many processes of one thread each, on this machine."""
+    distributed = require("distributed", "sweep")
+    with (
+        distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its port, whatever is free
+            preload=[_DEAF],
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
 def outcome(task: Task, grid: Grid, block: Block, **how: Any) -> Outcome:
     """Return a block's values, or the error that it raised."""
     try:
@@ -126,11 +150,12 @@ def outcome(task: Task, grid: Grid, block: Block, **how: Any) -> Outcome:
         return error
 
 
-def _received(future: Any, result: Any) -> Outcome:
-    if future.status == "error":  # dask's own, of a task that no worker survived
+def _received(result: Any) -> Outcome:
+    """Return what a block gave; its future may be lost by then, with the worker that did it."""
+    if isinstance(result, (asyncio.CancelledError, CancelledError)):
+        raise ConnectionError("the cluster gave up the sweep: its tasks were cancelled")
+    if isinstance(result, tuple):  # Dask's own error, of a task that no worker survived
         _, error, _ = result
         return error if isinstance(error, Exception) else RuntimeError(str(error))
-    if future.status != "finished":
-        raise ConnectionError(f"the cluster gave up the sweep: a task was {future.status}")
     received: Outcome = result
     return received

@@ -16,12 +16,10 @@ import varprop as vp
 from varprop._extras import require
 from varprop._sweep.status import Status, status
 from varprop._sweep.template import Template
-from varprop._threads import available
 from varprop.cli._app import app
 from varprop.cli._options import on_a_terminal
 
 _PATIENCE = 10  # seconds until a scheduler has answered
-_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"  # Ctrl-C is for the client
 
 
 @app.command()
@@ -76,20 +74,19 @@ def sweep(
         raise typer.BadParameter("give --workers or --scheduler, not both")
     require("zarr", "sweep")
     template = Template.load(file)
-    if workers is not None and threads is not None:
-        threads = max(1, min(threads, available() // workers))
     store = str(file.with_suffix(".zarr")) if store is None else store
     settings = template.settings | ({"errors": "record"} if keep_going else {})
     before = _done(store)
     began = time.perf_counter()
     try:
-        with _client(workers, scheduler) as client:
+        with _client(scheduler) as client:
             vp.sweep(
                 template,
                 template.grid,
                 **settings,
                 store=store,
                 client=client,
+                workers=workers,
                 threads=threads,
                 resume=not no_resume,
                 progress=on_a_terminal(),
@@ -113,29 +110,14 @@ def _done(store: str) -> int:
 
 
 @contextmanager
-def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
-    """Yield a client of the cluster that the options ask for, or None."""
-    if workers is None and scheduler is None:
+def _client(scheduler: str | None) -> Iterator[Any]:
+    """Yield a client of the cluster at an address, None without one."""
+    if scheduler is None:
         yield None
         return
     distributed = require("distributed", "sweep")
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is raised
-    if scheduler is not None:
-        with distributed.Client(scheduler, timeout=_PATIENCE) as client:
-            yield client
-        return
-    with (
-        distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its port, whatever is free
-            preload=[_DEAF],
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with distributed.Client(scheduler, timeout=_PATIENCE) as client:
         yield client
 
 

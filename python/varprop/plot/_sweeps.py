@@ -114,9 +114,9 @@ def profiles(array: DataArray, about: About, over: str | None, figure: Figure | 
         style = ".-" if known.sum() <= 50 and count <= _FEW else "-"
         label += "" if known.any() else " (no value)"
         (line,) = axes.plot(layers[known], values[known], style, color=colours[i], label=label)
-        if about.statistic == "mean" and np.isfinite(low).any():
+        if about.statistic == "mean" and count <= _FEW and np.isfinite(low).any():
             band = axes.fill_between(layers[known], low[known], high[known], linewidth=0)
-            band.set(color=line.get_color(), alpha=0.2 if count <= _FEW else 0.06)
+            band.set(color=line.get_color(), alpha=0.2)
     _value_axis(axes, array, about.statistic)
     axes.set_xlabel("layer")
     ticker = require("matplotlib.ticker", "plot")
