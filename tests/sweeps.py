@@ -1,8 +1,39 @@
-"""Functions that build networks, for tests of sweeps: in a module, so that workers find them."""
+"""What tests of sweeps have in common: networks in a module, so that workers find them."""
 
 from __future__ import annotations
 
 import varprop as vp
+from varprop._sweep.task import Task
+
+GRID = {"sigma_w": [0.5, 1.0, 2.0], "depth": [3, 6]}
+SMALL = {"inputs": 4, "trials": 3, "progress": False}
+QUIET = {**SMALL, "store": None}
+
+
+def same(one, other):
+    """Tell whether two results are the same to the bit."""
+    import xarray
+
+    xarray.testing.assert_identical(one, other)
+    return True
+
+
+def chunks(store):
+    """Return the files of the points that are done."""
+    return [path for path in (store / "values").glob("c.*") if "partial" not in path.name]
+
+
+def watched(monkeypatch):
+    """Return a list that grows by each simulation: a point's values, first trial, trials."""
+    done = []
+    run = Task.run
+
+    def counted(self, point, first, trials, **how):
+        done.append((*point.values(), first, trials))
+        return run(self, point, first, trials, **how)
+
+    monkeypatch.setattr(Task, "run", counted)
+    return done
 
 
 def chain(sigma_w, depth=6, width=10, sigma_b=0.0):

@@ -1,13 +1,9 @@
-"""Sweeps in one process: beside simulations by hand, resumed, refused, failing."""
+"""Sweeps in one process: beside simulations by hand, what comes back, what fails."""
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
@@ -16,44 +12,15 @@ import pytest
 
 import varprop as vp
 from varprop._sweep.agenda import Agenda
-from varprop._sweep.task import Task
 
 xarray = pytest.importorskip("xarray")
 zarr = pytest.importorskip("zarr")
-from sweeps import chain, depth_of  # noqa: E402
-
-GRID = {"sigma_w": [0.5, 1.0, 2.0], "depth": [3, 6]}
-SMALL = {"inputs": 4, "trials": 3, "progress": False}
-QUIET = {**SMALL, "store": None}
-
-
-def same(one, other):
-    """Tell whether two results are the same to the bit, whatever they were named."""
-    xarray.testing.assert_identical(one, other)
-    return True
-
-
-def chunks(store):
-    """Return the files of the points that are done."""
-    return [
-        path
-        for path in (store / "values").glob("c.*")
-        if path.is_file() and "partial" not in path.name
-    ]
+from sweeps import GRID, QUIET, SMALL, chain, chunks, depth_of, same, watched  # noqa: E402
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Return a list of the points that are simulated."""
-    done = []
-    run = Task.run
-
-    def counted(self, point, first, trials, **how):
-        done.append((*point.values(), first, trials))
-        return run(self, point, first, trials, **how)
-
-    monkeypatch.setattr(Task, "run", counted)
-    return done
+    return watched(monkeypatch)
 
 
 class TestNumbers:
@@ -151,12 +118,12 @@ class TestNumbers:
         class Crowd(module.ThisProcess):
             slots = 5
 
-            def do(self, task, grid, blocks, report):
+            def do(self, blocks, report):
                 blocks = list(blocks)
                 assert len(blocks) > 3 * 6
                 assert max(block.trials for block in blocks) < trials
                 shuffled.shuffle(blocks)
-                return super().do(task, grid, iter(blocks), report)
+                return super().do(iter(blocks), report)
 
         monkeypatch.setattr(module, "ThisProcess", Crowd)
         monkeypatch.setattr("varprop._sweep.agenda._LEAST", 0.0)
@@ -195,6 +162,10 @@ class TestResult:
         found.to_netcdf(tmp_path / "found.nc", engine="scipy")
         read = xarray.load_dataset(tmp_path / "found.nc", engine="scipy")
         np.testing.assert_array_equal(read["var"], found["var"])
+        pytest.importorskip("matplotlib")
+        for one in (read, found):
+            one.isel(depth=0).varprop.phase_diagram("sigma_w", "layer")
+        assert abs(read.varprop.scaling_exponent("depth").slope[0, 0, 0]) < 1e-12
 
     def test_says_how_it_was_built(self):
         built = partial(vp.mean_field_mlp, 10, sigma_b=0.5)
@@ -202,6 +173,27 @@ class TestResult:
         assert found.build == (
             "functools.partial(varprop._mean_field.mean_field_mlp, 10, sigma_b=0.5)"
         )
+
+    @pytest.mark.parametrize(
+        ("build", "grid", "activations"),
+        [
+            (chain, {"sigma_w": [1.0]}, "tanh"),
+            (lambda phi: vp.mlp([4] * 4, phi), {"phi": ["erf", "relu"]}, "erf, relu"),
+            (lambda n: vp.mlp([4] * n, "relu", output_activation="tanh"), {"n": [4, 5]}, "relu"),
+            (lambda n: vp.mlp([4] * 5, "tanh" if n else "relu"), {"n": [0, 1]}, "relu, tanh"),
+            (lambda n: vp.Network(4, [vp.Dense(4, "tanh")] * 2 + [vp.LayerNorm()] * n),
+             {"n": [0, 1]}, ""),
+            (lambda n: vp.Network(4, [vp.Dense(4, a) for a in ("tanh", "relu", "tanh")][:n]),
+             {"n": [2, 3]}, ""),
+        ],
+    )  # fmt: skip
+    def test_says_which_activations_all_networks_have(self, build, grid, activations):
+        assert vp.sweep(build, grid, **QUIET).activations == activations
+
+    def test_values_of_all_kinds(self):
+        values = [np.float32(0.5), np.array(1), True and 2.5, xarray.DataArray(3.5)]
+        found = vp.sweep(chain, {"sigma_w": values}, **QUIET)
+        assert found.sigma_w.values.tolist() == [0.5, 1.0, 2.5, 3.5]
 
     def test_progress(self):
         told = []
@@ -230,146 +222,6 @@ def test_the_page_of_the_docs(tmp_path, monkeypatch):
     assert (tmp_path / "phase.png").stat().st_size > 10_000
 
 
-class TestResumed:
-    def test_goes_on(self, tmp_path, calls):
-        store = tmp_path / "a.zarr"
-
-        def stops(sigma_w, depth):
-            if len(calls) == 4:
-                raise KeyboardInterrupt
-            return chain(sigma_w, depth)
-
-        with pytest.raises(KeyboardInterrupt):
-            vp.sweep(stops, GRID, store=store, **SMALL)
-        partly = vp.open_sweep(store)
-        done = np.isfinite(partly["log10_second_moment"].sel(statistic="mean", layer=1))
-        assert done.sum() == 3
-        whole = vp.sweep(chain, GRID, **QUIET)
-        calls.clear()
-        found = vp.sweep(chain, GRID, store=store, **SMALL)
-        assert len(calls) == 3
-        assert same(found.drop_attrs(), whole.drop_attrs())
-        calls.clear()
-        assert same(vp.sweep(chain, GRID, store=store, **SMALL), found)
-        assert not calls
-        assert same(vp.open_sweep(str(store)), found)
-
-    def test_killed_at_any_moment(self, tmp_path):
-        """Five times SIGKILL; what was done stays as it is, and the end is that of one go."""
-        log = tmp_path / "log"
-        script = f"""
-import varprop as vp, sys
-sys.path.insert(0, {os.fspath(Path(__file__).parent)!r})
-from sweeps import chain
-def build(**point):
-    with open({os.fspath(log)!r}, "a") as file:
-        print(point, file=file)
-    return chain(**point)
-grid = {{"sigma_w": [i / 8 for i in range(1, 25)], "depth": [40, 60]}}
-vp.sweep(build, grid, inputs=50, trials=20, store={os.fspath(tmp_path / "a.zarr")!r}, threads=1)
-"""
-        chance = random.Random(1)
-        seen = {}
-        kills = 0
-        for _ in range(40):
-            process = subprocess.Popen([sys.executable, "-c", script])
-            if kills < 5:
-                begun = log.stat().st_size if log.exists() else 0
-                while process.poll() is None and (
-                    not log.exists() or log.stat().st_size < begun + 49 * 30
-                ):  # until it simulates
-                    time.sleep(0.005)
-                time.sleep(0.1 * chance.random())
-                if process.poll() is None:
-                    process.send_signal(signal.SIGKILL)
-                    kills += 1
-            code = process.wait(timeout=120)
-            found = {path: path.stat().st_mtime_ns for path in chunks(tmp_path / "a.zarr")}
-            assert seen.items() <= found.items()
-            seen = found
-            if code == 0:
-                break
-        assert kills >= 3  # a fast machine may have ended before
-        assert len(seen) == 48
-        points = log.read_text().splitlines()
-        simulated = len(points) - 48 * (kills + 1) - (kills + 1)  # the others were outlined
-        assert simulated <= 48 + kills
-        grid = {"sigma_w": [i / 8 for i in range(1, 25)], "depth": [40, 60]}
-        whole = vp.sweep(chain, grid, inputs=50, trials=20, store=None, progress=False)
-        assert same(vp.open_sweep(tmp_path / "a.zarr").drop_attrs(), whole.drop_attrs())
-
-    def test_a_damaged_chunk_is_done_again(self, tmp_path, calls):
-        store = tmp_path / "a.zarr"
-        whole = vp.sweep(chain, GRID, store=store, **SMALL)
-        one, other, *_ = chunks(store)
-        one.write_bytes(b"")  # a power cut
-        data = bytearray(other.read_bytes())
-        data[len(data) // 2] ^= 1
-        other.write_bytes(data)
-        calls.clear()
-        assert same(vp.sweep(chain, GRID, store=store, **SMALL), whole)
-        assert len(calls) == 2
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            ({"seed": 1}, "seed was 0, is 1"),
-            ({"trials": 4}, "trials was 3, is 4"),
-            ({"inputs": 5}, "inputs was 4, is 5"),
-            ({"inputs": np.ones((4, 10))}, "inputs was 4, is given, 4 x 10"),
-            ({"dtype": "float64"}, "dtype was float32, is float64"),
-            ({"backward": True}, "backward was False, is True"),
-            ({"quantities": ("var",)}, "quantities was log10_second_moment, is var"),
-            ({"method": "implicit"}, "method was explicit, is implicit"),
-            ({"grid": {"sigma_w": [0.5, 1.0, 3.0], "depth": [3, 6]}},
-             r"grid\['sigma_w'\]\[2\] was 2.0, is 3.0"),
-            ({"grid": {"sigma_w": [0.5, 1.0], "depth": [3, 6]}},
-             r"grid\['sigma_w'\] had 3 values, has 2"),
-            ({"grid": {"sigma_w": [0.5, 1.0, 2.0], "width": [3, 6]}},
-             "grid was of sigma_w, depth, is of sigma_w, width"),
-            ({"build": lambda sigma_w, depth: chain(sigma_w, depth, 10 + (sigma_w == 1.0))},
-             "the network at sigma_w=1.0, depth=3 is another"),
-        ],
-    )  # fmt: skip
-    def test_another_sweep_is_refused(self, tmp_path, change, message):
-        store = tmp_path / "a.zarr"
-        whole = vp.sweep(chain, GRID, store=store, **SMALL)
-        asked = {"build": chain, "grid": GRID, "store": store, **SMALL, **change}
-        with pytest.raises(ValueError, match=f"belongs to another sweep: {message}"):
-            vp.sweep(asked.pop("build"), asked.pop("grid"), **asked)
-        assert same(vp.open_sweep(store), whole)
-
-    def test_no_resume(self, tmp_path):
-        vp.sweep(chain, GRID, store=tmp_path / "a.zarr", **SMALL)
-        with pytest.raises(FileExistsError, match="resume=True"):
-            vp.sweep(chain, GRID, store=tmp_path / "a.zarr", resume=False, **SMALL)
-
-    def test_what_is_no_sweep_is_left_alone(self, tmp_path):
-        (tmp_path / "folder").mkdir()
-        (tmp_path / "folder" / "thesis.txt").write_text("dear")
-        zarr.open_group(tmp_path / "other.zarr", mode="w").create_array("x", shape=2, dtype="f8")
-        (tmp_path / "file").write_text("dear")
-        for name, message in (
-            ("folder", "is neither"), ("other.zarr", "something else"), ("file", "is neither"),
-        ):  # fmt: skip
-            before = sorted(tmp_path.rglob("*"))
-            with pytest.raises(ValueError, match=message):
-                vp.sweep(chain, GRID, store=tmp_path / name, **SMALL)
-            with pytest.raises(ValueError, match=message):
-                vp.open_sweep(tmp_path / name)
-            assert sorted(tmp_path.rglob("*")) == before
-        with pytest.raises(FileNotFoundError, match="no sweep"):
-            vp.open_sweep(tmp_path / "nothing.zarr")
-
-    def test_a_store_that_was_never_begun(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("zarr.core.attributes.Attributes.update", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            vp.sweep(chain, GRID, store=tmp_path / "a.zarr", **SMALL)
-        monkeypatch.undo()
-        found = vp.sweep(chain, GRID, store=tmp_path / "a.zarr", **SMALL)
-        assert same(found, vp.sweep(chain, GRID, **QUIET))
-
-
 def fragile(sigma_w, depth):
     if sigma_w == 1.0:
         raise ArithmeticError(f"no {sigma_w} at {depth}")
@@ -378,6 +230,27 @@ def fragile(sigma_w, depth):
 
 
 class TestErrors:
+    def test_a_build_that_is_not_deterministic(self):
+        sizes = iter(range(5, 99))
+        with pytest.raises(vp.PointError, match="at k=1: ValueError: build must return the same"):
+            vp.sweep(lambda k: vp.mlp([k, next(sizes)]), {"k": [1]}, **QUIET)
+        depths = iter(range(3, 99))
+        found = vp.sweep(
+            lambda k: vp.mlp([k] * (next(depths) if k == 1 else 3)), {"k": [1, 2]},
+            errors="record", **QUIET,
+        )  # fmt: skip
+        assert "build must return the same network" in str(found["error"].sel(k=1).values)
+        assert found["error"].sel(k=2) == ""
+
+    def test_an_error_of_progress_is_not_the_points(self, tmp_path):
+        def broken(done):
+            raise OverflowError(done)
+
+        asked = {**SMALL, "store": tmp_path / "a.zarr", "errors": "record"}
+        with pytest.raises(OverflowError):
+            vp.sweep(chain, GRID, **{**asked, "progress": broken})
+        assert "error" not in vp.open_sweep(tmp_path / "a.zarr")
+
     def test_raised(self, tmp_path):
         with pytest.raises(vp.PointError, match=r"^at sigma_w=1.0, depth=3: ArithmeticError: no"):
             vp.sweep(fragile, GRID, store=tmp_path / "a.zarr", **SMALL)
@@ -424,9 +297,18 @@ class TestErrors:
             ({"grid": {"sigma_w": []}}, ValueError, "at least one value"),
             ({"grid": {"sigma_w": 3}}, TypeError, "must be a list of values"),
             ({"grid": {"sigma_w": "abc"}}, TypeError, "must be a list of values"),
-            ({"grid": {"sigma_w": [1.0, 2.0, 1]}}, ValueError, "each value once, got 1 again"),
+            ({"grid": {"sigma_w": [1.0, 2.0, 1]}}, ValueError, "each value once, got 1.0 again"),
             ({"grid": {"sigma_w": [float("nan")]}}, ValueError, "must be finite"),
             ({"grid": {"layer": [1]}}, ValueError, "one of the result's own"),
+            ({"grid": {"last_layer": [1]}}, ValueError, "one of the result's own"),
+            ({"grid": {"var": [1]}, "quantities": "var"}, ValueError, "name of a quantity"),
+            ({"grid": {"depth": [2, print, lambda: 0]}}, ValueError, "must be told by its text"),
+            ({"grid": {"depth": [2**53, 2**53 + 1, 0.5]}}, ValueError, "each value once"),
+            ({"inputs": np.full((3, 10), np.nan)}, ValueError, "inputs must be finite"),
+            ({"threads": 0}, ValueError, "threads must be an integer >= 1"),
+            ({"progress": 3}, TypeError, "progress must be"),
+            ({"resume": 1}, TypeError, "resume must be"),
+            ({"store": 3}, TypeError, "store must be"),
             ({"grid": {"a b": [1]}}, ValueError, "names that an argument can have"),
             ({"grid": {"sigma_q": [1.0]}}, vp.PointError, "at sigma_q=1.0: TypeError"),
             ({"quantities": ()}, ValueError, "at least one name"),

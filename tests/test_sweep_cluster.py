@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock, Timer
 
 import numpy as np
 import pytest
@@ -175,19 +176,50 @@ def test_functions_that_workers_do_not_have(pair, monkeypatch, tmp_path):
 
 
 def test_a_point_that_kills_its_worker(tmp_path):
+    """Those that wait at the same worker are not to blame."""
     here = os.getpid()
 
     def deadly(n):
         if n == 2 and os.getpid() != here:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(1)
         return vp.mlp([4] * (n + 1))
 
-    with cluster(2) as client:
+    with cluster(1) as client:
         found = vp.sweep(
-            deadly, {"n": [1, 2, 3]}, client=client, errors="record", store=None, **ASKED
+            deadly, {"n": [1, 2, 3, 4, 5]}, client=client, errors="record", store=None, **ASKED
         )
     assert "KilledWorker" in str(found["error"].sel(n=2).values)
-    assert np.isfinite(found["var"].sel(n=3, statistic="mean")).all()
+    others = found.sel(n=[1, 3, 4, 5])
+    assert (others["error"] == "").all()
+    assert np.isfinite(others["var"].sel(layer=1, statistic="mean")).all()
+
+
+def test_a_cluster_without_workers(whole, monkeypatch):
+    monkeypatch.setattr("varprop._sweep.workers._PATIENCE", 0.2)
+    with cluster(0) as client:
+        Timer(1.0, client.cluster.scale, (1,)).start()
+        with pytest.warns(UserWarning, match="has no workers: the sweep waits"):
+            found = vp.sweep(chain, GRID, client=client, store=None, **ASKED)
+    xarray.testing.assert_identical(found, whole)
+
+
+def test_networks_that_differ_on_workers(pair, tmp_path):
+    here = os.getpid()
+    with pytest.raises(vp.PointError, match="the same network each time, and on workers too"):
+        vp.sweep(
+            lambda n: vp.mlp([n, 4 + (os.getpid() == here)]),
+            {"n": [1, 2]}, client=pair, store=tmp_path / "a.zarr", **ASKED,
+        )  # fmt: skip
+
+
+def test_what_cannot_be_sent(pair, tmp_path):
+    lock = Lock()
+    with pytest.raises(TypeError, match="pickle"):
+        vp.sweep(
+            lambda n: lock and vp.mlp([n, n]), {"n": [1]},
+            client=pair, store=tmp_path / "a.zarr", **ASKED,
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cluster_that_ends(tmp_path):
@@ -214,9 +246,9 @@ def test_threads_and_memory_are_the_workers(monkeypatch):
     given = []
     run = Task.run
 
-    def watched(self, *point, threads, memory):
-        given.append((threads, memory))
-        return run(self, *point, threads=threads, memory=memory)
+    def watched(self, *point, **how):
+        given.append((how["threads"], how["memory"]))
+        return run(self, *point, **how)
 
     monkeypatch.setattr(Task, "run", watched)
     with cluster(1, 2, processes=False, memory_limit="400MB") as client:

@@ -105,7 +105,7 @@ def test_values_of_a_grid(text, values):
     ("text", "message"),
     [
         ("[]", "grid['sigma_w'] must have at least one value"),
-        ("[1.0, 1]", "grid['sigma_w'] must have each value once, got 1 again"),
+        ("[1.0, 1]", "grid['sigma_w'] must have each value once, got 1.0 again"),
         ("[nan]", "grid['sigma_w'][0] must be finite"),
         ("[1, [2]]", "grid.sigma_w[1] must be a number or a text, got [2]"),
         ("[1979-05-27]", "grid.sigma_w[0] must be a number or a text"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -68,26 +68,23 @@ def crossing(x: FloatArray, values: FloatArray, level: float) -> FloatArray:
 def activation(dataset: Dataset) -> str | None:
     """Return the activation of all networks of a sweep; None where they differ or none is known.
 
-    A text of the grid that is the name of one tells it; otherwise the layers of the first network
-    do. The last layer may have another, which no signal has to pass.
+    Of networks that are all chains of dense layers the sweep knows their activations; of several a
+    text of the grid may tell which. The last layer may have another, which no signal has to pass.
     """
+    known = [_named(name) for name in _listed(dataset.attrs.get("activations", ""))]
     texts = [
         coordinate
         for name, coordinate in dataset.coords.items()
         if coordinate.dtype.kind in "OUST" and name not in _LABELS
     ]
-    if any(text.size != 1 for text in texts):
-        return None
-    names = {name for text in texts if (name := _named(str(text.values.item())))}
-    if names or "activation" in dataset.coords:
-        return names.pop() if len(names) == 1 else None
-    try:
-        layers = json.loads(dataset.attrs["network"])["layers"]
-        kinds = {layer["kind"] for layer in layers}
-        inner = {layer["activation"] for layer in layers[:-1] or layers}
-    except (KeyError, TypeError, ValueError):
-        return None
-    return _named(inner.pop()) if kinds == {"dense"} and len(inner) == 1 else None
+    told = {name for text in texts if text.size == 1 and (name := _named(str(text.values.item())))}
+    chosen = [name for name in known if name and (len(known) == 1 or name in told)]
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def _listed(text: str) -> list[str]:
+    """Return the parts of "tanh, leaky_relu(slope=0.1, ...)", commas within brackets left alone."""
+    return [part for part in re.split(r",\s*(?![^(]*\))", text) if part]
 
 
 def _named(text: str) -> str | None:

@@ -53,4 +53,7 @@ def _attributes(record: dict[str, Any]) -> dict[str, str | int | float]:
     """Return what a sweep was asked for as texts and numbers, which files of any kind can keep."""
     kept = {name: value for name, value in record.items() if name not in _COORDINATES}
     kept["backward"] = int(kept["backward"])
+    kept["activations"] = ", ".join(kept["activations"])
+    if kept["seed"] >= 2**63:
+        kept["seed"] = str(kept["seed"])
     return {name: "" if value is None else value for name, value in kept.items()}

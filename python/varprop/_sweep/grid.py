@@ -5,13 +5,15 @@ from __future__ import annotations
 import keyword
 import math
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 Number = bool | int | float
 
-_TAKEN = ("layer", "layer_name", "statistic", "quantity", "error")  # names of a result's own
+# Names of a result's own.
+_TAKEN = ("layer", "layer_name", "last_layer", "statistic", "quantity", "error")
 _LONGEST = 1 << 31  # points
 
 
@@ -72,7 +74,8 @@ def _name(name: object) -> str:
 def _values(name: str, some: object) -> tuple[Any, ...]:
     if isinstance(some, (str, bytes, Mapping)) or not isinstance(some, Iterable):
         raise TypeError(f"grid[{name!r}] must be a list of values, got {some!r:.80}")
-    values = tuple(value.item() if isinstance(value, np.generic) else value for value in some)
+    # NumPy's numbers, and arrays of one.
+    values = tuple(value.item() if getattr(value, "shape", None) == () else value for value in some)
     if not values:
         raise ValueError(f"grid[{name!r}] must have at least one value")
     return values
@@ -81,11 +84,13 @@ def _values(name: str, some: object) -> tuple[Any, ...]:
 def _labels(name: str, values: tuple[Any, ...]) -> list[Number] | list[str]:
     numbers = all(isinstance(value, (int, float)) for value in values)
     labels = [value if numbers else str(value) for value in values]
-    seen = set()
     for i, label in enumerate(labels):
         if isinstance(label, float) and not math.isfinite(label):
             raise ValueError(f"grid[{name!r}][{i}] must be finite, got {label!r}")
-        if label in seen:
-            raise ValueError(f"grid[{name!r}] must have each value once, got {label!r} again")
-        seen.add(label)
+        if isinstance(label, str) and " at 0x" in label:  # another one in the next process
+            raise ValueError(f"grid[{name!r}][{i}] must be told by its text, got {label}")
+    ordered = sorted(np.array(labels).tolist())  # as a Dataset will have them
+    for one, other in pairwise(ordered):
+        if one == other:
+            raise ValueError(f"grid[{name!r}] must have each value once, got {one!r} again")
     return labels

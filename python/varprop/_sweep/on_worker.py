@@ -9,9 +9,7 @@ import cloudpickle
 from dask.system import CPU_COUNT
 from distributed import WorkerPlugin, get_worker
 
-from varprop._sweep.grid import Grid
-from varprop._sweep.task import Task
-from varprop._sweep.workers import Block, Outcome, outcome
+from varprop._sweep.workers import Block, Outcome, Work
 
 _SHARE = 0.7  # of a worker's memory that is for simulations
 
@@ -22,36 +20,34 @@ class Shared(WorkerPlugin):
     It is opened by the first block, whose error it is where the worker lacks the user's module.
     """
 
-    def __init__(self, task: Task, grid: Grid) -> None:
-        self._closed = cloudpickle.dumps((task, grid))
-        self._open: tuple[Task, Grid] | None = None
+    def __init__(self, work: Work) -> None:
+        self._closed = cloudpickle.dumps(work)
+        self._open: Work | None = None
 
-    def open(self) -> tuple[Task, Grid]:
-        """Return the task and the grid."""
+    def open(self) -> Work:
+        """Return what it is."""
         if self._open is None:
             self._open = pickle.loads(self._closed)
         return self._open
 
 
-def do(name: str, block: Block, threads: int) -> Outcome:
+def do(name: str, block: Block, threads: int, beside: int) -> Outcome:
     """Return a block's values, or the error that it raised.
 
-    On as many threads as are free beside those of the worker's other blocks, and within the
-    block's share of its memory.
+    On as many threads as the cores have room for `beside` other blocks on the host, and within the
+    block's share of the worker's memory.
     """
     worker = get_worker()
     shared: Any = worker.plugins[name]
     try:
-        task, grid = shared.open()
+        work = shared.open()
     except Exception as error:  # whatever the import of the user's module raises
         return _portable(error)
-    beside, limit = worker.state.nthreads, worker.memory_manager.memory_limit
-    found = outcome(
-        task,
-        grid,
+    limit = worker.memory_manager.memory_limit
+    found = work.do(
         block,
         threads=max(1, min(threads, CPU_COUNT // beside)),
-        memory=int(_SHARE * limit / beside) if limit else None,
+        memory=int(_SHARE * limit / worker.state.nthreads) if limit else None,
     )
     return _portable(found) if isinstance(found, Exception) else found
 

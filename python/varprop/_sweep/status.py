@@ -15,7 +15,7 @@ import numpy as np
 from varprop import _memory
 from varprop._sweep import store as _store
 from varprop._sweep.grid import Grid
-from varprop._sweep.store import Record, Where
+from varprop._sweep.store import Record
 
 _WIDTH = 80
 _SHOWN = 5  # failed points, and texts of the grid
@@ -27,7 +27,7 @@ class Status:
 
     Attributes
     ----------
-    where : path, address or store
+    where : str
     record : dict
         What the sweep was asked for.
     points, done : int
@@ -40,7 +40,7 @@ class Status:
         When the last point was kept, in seconds since the epoch.
     """
 
-    where: Where
+    where: str
     record: Record
     points: int
     done: int
@@ -103,7 +103,7 @@ def status(where: Any) -> Status:
     places = np.flatnonzero(errors.astype(bool)).tolist()
     size, written = _on_disk(where) if isinstance(where, Path) else (None, None)
     return Status(
-        where,
+        _store.named(where),
         kept.record,
         len(grid),
         int((depths > 0).sum()),

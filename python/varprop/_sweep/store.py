@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import secrets
+import shutil
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +19,14 @@ from varprop._extras import require
 from varprop._statistics import FloatArray
 from varprop._sweep.quantities import KEPT
 
-Where = Any  # a path, an address such as s3://bucket/name, a store of Zarr's; None: memory
+Where = Any  # a path, an address such as s3://bucket/name, a store of Zarr's
 Record = dict[str, Any]
 Index = tuple[int, ...]
 
 RECORD = "varprop"  # the group's attribute that says whose store it is
-_MEMBERS = ("error", "networks", "values")
-_TOLD = ("varprop_version", "network", "layer_names", "build")  # a sweep is the same without
+_TOLD = ("varprop_version", "network", "layer_names", "activations", "build")  # may differ
 _LONGEST_ERROR = 1000  # bytes
+_DAMAGED = (RuntimeError, ValueError, OSError)  # what reading half a chunk raises
 
 
 class Store:
@@ -38,8 +43,8 @@ class Store:
     """
 
     def __init__(self, group: Any) -> None:
-        self._group = group
         self._values, self._errors = group["values"], group["error"]
+        self._networks = group["networks"]
         self.record: Record = group.attrs[RECORD]
 
     @property
@@ -54,12 +59,16 @@ class Store:
 
     def finished(self) -> NDArray[np.bool_]:
         """Return which points are done, of the shape of the grid."""
-        return np.isfinite(self._read()[..., 0, len(KEPT) - 1, 0])
+        rows = (self._read(self._values, i) for i in range(self.shape[0]))  # not all at once
+        return np.stack([np.isfinite(row[..., 0, len(KEPT) - 1, 0]) for row in rows])
 
-    @property
     def networks(self) -> NDArray[np.uint8]:
-        """Digests of the points' networks, shape (grid..., bytes)."""
-        return np.asarray(self._group["networks"][:])
+        """Return the digests of the points' networks, shape (grid..., bytes)."""
+        return np.asarray(self._networks[:])
+
+    def put_networks(self, digests: NDArray[np.uint8]) -> None:
+        """Keep these digests."""
+        self._networks[:] = digests
 
     def write(self, index: Index, kept: FloatArray) -> None:
         """Keep the numbers of a point."""
@@ -72,36 +81,33 @@ class Store:
 
     def read(self) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.object_]]:
         """Return all numbers, NaN where there are none yet; points' numbers of layers; errors."""
-        values = self._read()
+        values = self._read(self._values)
         depths = np.isfinite(values[..., 0, len(KEPT) - 1, :]).sum(axis=-1)
-        finished = depths > 0
         errors = np.full(self.shape, "", dtype=object)
-        failed = self._errors[:]
-        for index in zip(*np.nonzero(failed.any(axis=-1) & ~finished), strict=True):
+        failed = self._read(self._errors)
+        for index in zip(*np.nonzero(failed.any(axis=-1) & (depths == 0)), strict=True):
             errors[index] = failed[index].tobytes().rstrip(b"\0").decode(errors="ignore")
         return values[..., : len(KEPT) - 1, :], depths, errors
 
-    def _read(self) -> FloatArray:
+    def _read(self, array: Any, row: int | None = None) -> NDArray[Any]:
+        """Return an array, or what a row of it has; a point that cannot be read is not there."""
+        where = () if row is None else (row,)
         try:
-            return np.asarray(self._values[:])
-        except (RuntimeError, ValueError, OSError):  # a chunk that a power cut left without its end
-            return self._readable()
-
-    def _readable(self) -> FloatArray:
-        """Read chunk by chunk; what cannot be read is not done."""
-        values = np.full(self._values.shape, np.nan)
-        for index in np.ndindex(self.shape):
-            try:
-                values[index] = self._values[index]
-            except (RuntimeError, ValueError):
-                continue
-        return values
+            return np.asarray(array[where or slice(None)])
+        except _DAMAGED:  # a chunk that a power cut left without its end
+            found = np.full(array.shape[len(where) :], array.fill_value, array.dtype)
+            for index in np.ndindex(self.shape[len(where) :]):
+                try:
+                    found[index] = array[where + index]
+                except _DAMAGED:
+                    continue
+            return found
 
 
 def create(
     where: Where, record: Record, networks: NDArray[np.uint8], shape: tuple[int, ...]
 ) -> Store:
-    """Return a new store.
+    """Return a new store, which appears under its name when it is whole.
 
     Parameters
     ----------
@@ -112,16 +118,41 @@ def create(
         Digests of the points' networks.
     shape : tuple of int
         Of the values: (grid..., quantities, KEPT, layers).
+
+    Raises
+    ------
+    FileExistsError
+        Somebody else was faster.
     """
     zarr = require("zarr", "sweep")
-    group = zarr.open_group(where, mode="a", zarr_format=3)
-    grid = shape[:-3]
-    names = tuple(record["grid"])
+    if not isinstance(where, Path):
+        try:
+            group = zarr.open_group(where, mode="w-", zarr_format=3)
+        except ValueError as error:  # of Zarr's own: there is one
+            raise FileExistsError(str(error)) from None
+        _fill(group, record, networks, shape)
+        return Store(group)
+    where.parent.mkdir(parents=True, exist_ok=True)
+    part = where.with_name(f".{where.name}.{secrets.token_hex(8)}.part")
+    try:
+        _fill(zarr.open_group(part, mode="w-", zarr_format=3), record, networks, shape)
+        part.rename(where)  # fails where something is
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise FileExistsError(f"store: there is something at {named(where)}") from None
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Store(zarr.open_group(where, mode="r+"))
+
+
+def _fill(group: Any, record: Record, networks: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+    zarr = require("zarr", "sweep")
+    grid, names = shape[:-3], tuple(record["grid"])
     points = (1,) * len(grid)
     how = {
         "compressors": zarr.codecs.ZstdCodec(level=3, checksum=True),
         "chunk_key_encoding": {"name": "default", "separator": "."},  # no folders for each point
-        "overwrite": True,
     }
     group.create_array(
         "values",
@@ -149,7 +180,6 @@ def create(
         **how,
     )
     group.attrs.update({RECORD: record})  # last: a store without it was never begun
-    return Store(group)
 
 
 def open_store(where: Where) -> Store:
@@ -164,36 +194,50 @@ def open_store(where: Where) -> Store:
     """
     found = find(where)
     if found is None:
-        raise FileNotFoundError(f"no sweep in {where}")
+        raise FileNotFoundError(f"no sweep in {named(where)}")
     return found
 
 
 def find(where: Where) -> Store | None:
-    """Return the store of a sweep, None where nothing is or none was begun."""
+    """Return the store of a sweep, None where nothing is."""
     zarr = require("zarr", "sweep")
     if isinstance(where, Path):
         if not where.exists() or (where.is_dir() and not any(where.iterdir())):
             return None
         if not (where / "zarr.json").is_file():
-            raise ValueError(f"store must be a Zarr store or a new path, {where} is neither")
+            raise ValueError(f"store must be a Zarr store or a new path, {named(where)} is neither")
     try:
         group = zarr.open_group(where, mode="r+")
+        if RECORD in group.attrs:
+            return Store(group)
     except FileNotFoundError:
         return None
-    if RECORD in group.attrs:
-        return Store(group)
-    if group.attrs or not set(group).issubset(_MEMBERS):
-        raise ValueError(f"store must be that of a sweep, {where} holds something else")
-    return None
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"store {named(where)} cannot be read as that of a sweep: {error}"
+        ) from None
+    raise ValueError(f"store must be that of a sweep, {named(where)} holds something else")
 
 
 def place(where: str | PathLike[str] | Any) -> Where:
-    """Return where a store is as Zarr is told it: a local one's Path."""
+    """Return where a store is as Zarr is told it: a local one's path, in full."""
     if where is None:
         return require("zarr.storage", "sweep").MemoryStore()
+    if isinstance(where, str) and where.startswith("file://"):
+        where = Path(url2pathname(urlsplit(where).path))
     if isinstance(where, PathLike) or (isinstance(where, str) and "://" not in where):
-        return Path(fspath(where))
+        return Path(fspath(where)).expanduser().resolve()
+    if isinstance(where, (bool, int, float)):
+        raise TypeError(f"store must be a path, an address or a store of Zarr's, got {where!r}")
     return where
+
+
+def named(where: Where) -> str:
+    """Return what errors and reports call a place: a path from here, where it is below."""
+    if not isinstance(where, Path):
+        return str(where)
+    here = Path.cwd()
+    return str(where.relative_to(here) if where.is_relative_to(here) else where)
 
 
 def difference(old: Record, new: Record) -> str:

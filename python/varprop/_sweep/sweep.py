@@ -21,12 +21,13 @@ from varprop._sweep import quantities as _quantities
 from varprop._sweep import store as _store
 from varprop._sweep.agenda import Agenda
 from varprop._sweep.grid import Grid
-from varprop._sweep.outlines import DIGEST, Outlines
-from varprop._sweep.quantities import KEPT, LEVEL
+from varprop._sweep.outlines import Outlines
+from varprop._sweep.quantities import LEVEL
+from varprop._sweep.resume import begun, resumed
 from varprop._sweep.store import Store
 from varprop._sweep.task import Task
-from varprop._sweep.workers import Block, Cluster, ThisProcess, Workers, local
-from varprop._threads import available, thread_count
+from varprop._sweep.workers import Block, Cluster, ThisProcess, Work, Workers, local
+from varprop._threads import thread_count
 from varprop._weights import dtype_name
 from varprop.network import Network
 
@@ -109,7 +110,8 @@ def sweep(
         A variable for each quantity, of the grid's names, "layer" (1, 2, ...: NaN beyond a
         network's last) and "statistic": "mean" and "std" over trials, "low" and "high", the ends of
         the 95% interval (:meth:`varprop.run.Statistics.interval`). Its attributes tell what it is
-        of. ``dataset.varprop`` has pictures and fits: :class:`varprop.SweepAccessor`.
+        of. ``dataset.varprop`` has pictures and fits: phase_diagram, depth_profile, boundary,
+        scaling_exponent.
 
     Raises
     ------
@@ -120,31 +122,52 @@ def sweep(
         There is a sweep in the store, and `resume` is False.
     PointError
         A point failed, with the error as its cause.
+    ConnectionError
+        The cluster is lost.
 
     Examples
     --------
     >>> import varprop as vp
     >>> def build(sigma_w, depth):
-    ...     weight = f"variance_scaling(scale={sigma_w**2}, distribution='untruncated_normal')"
-    ...     return vp.mlp([50] * (depth + 1), "tanh", weight=weight)
+    ...     return vp.mean_field_mlp(50, depth, "tanh", sigma_w)
     >>> found = vp.sweep(build, {"sigma_w": [0.5, 1.5], "depth": [10, 20]}, store=None)
     >>> dict(found.sizes)
     {'sigma_w': 2, 'depth': 2, 'layer': 20, 'statistic': 4}
     """
     points = Grid(grid)
     task = _task(build, inputs, seed, dtype, backward, loss, method, quantities, trials)
+    for quantity in task.quantities:
+        if quantity.name in points.values:
+            raise ValueError(f"grid must not have the name of a quantity, got {quantity.name!r}")
     if errors not in get_args(Errors):
         raise _spec.unknown("errors", errors, get_args(Errors))
+    if not isinstance(resume, bool):
+        raise TypeError(f"resume must be True or False, got {resume!r}")
+    if not (isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress must be True, False or a function, got {progress!r}")
+    _check_employer(client, workers)
+    threads = None if threads is None else thread_count(threads)
     where = _store.place(store)
-    with _employed(client, workers, threads) as staff, progress_bar(progress) as report:
+    with progress_bar(progress) as report:
         outlines = Outlines(task, points, raises=errors == "raise")
         if errors == "raise":
             for position, error in outlines.errors.items():
                 raise _failed(points, position, error) from error
         record = _record(task, points, outlines)
-        kept = _opened(where, record, points, outlines, resume)
-        _do(task, points, outlines, kept, staff, errors, report or (lambda _: None))
-    return open_sweep(kept)
+        kept = resumed(where, record, points, outlines, resume)
+        work = Work(task, points, outlines.digests)
+        with _employed(client, workers, threads, work) as staff:
+            done = np.zeros(len(points), bool) if kept is None else kept.finished().ravel()
+            if kept is None:
+                kept = begun(where, record, points, outlines)
+            _do(task, points, outlines, done, kept, staff, errors, report or (lambda _: None))
+    found = open_sweep(kept)
+    missing = found["last_layer"] == 0
+    if lost := int((missing & (found["error"] == "") if "error" in found else missing).sum()):
+        raise RuntimeError(
+            f"{_store.named(where)} lacks {lost} points that were written: was it changed?"
+        )
+    return found
 
 
 def open_sweep(store: str | PathLike[str] | Any) -> xarray.Dataset:
@@ -208,26 +231,35 @@ def _inputs(inputs: int | ArrayLike) -> int | NDArray[Any]:
         raise TypeError(f"inputs must hold real numbers, got {inputs!r:.80}")
     if rows.ndim < 2 or not rows.size:
         raise ValueError(f"inputs must have rows, got shape {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise ValueError("inputs must be finite")
     return rows
 
 
 @contextmanager
-def _employed(client: Any, workers: int | None, threads: int | None) -> Iterator[Workers]:
+def _employed(
+    client: Any, workers: int | None, threads: int | None, work: Work
+) -> Iterator[Workers]:
     """Yield those who do the work: this process, a client's cluster, or one for the time being."""
-    if client is not None and workers is not None:
-        raise ValueError("give client or workers, not both")
-    if workers is not None:
-        count = _spec.integer("workers", workers, least=1)
-        each = max(1, min(thread_count(threads), available() // count)) if threads else 1
-        with local(count) as employed:
-            yield Cluster(employed, each)
-    elif client is not None:
+    if client is None and workers is None:
+        yield ThisProcess(work, threads)
+    elif workers is None:
+        yield Cluster(client, work, threads or 1)
+    else:
+        with local(workers) as employed:
+            yield Cluster(employed, work, threads or 1)
+
+
+def _check_employer(client: Any, workers: int | None) -> None:
+    if client is not None:
+        if workers is not None:
+            raise ValueError("give client or workers, not both")
         known = require("distributed", "sweep").Client
         if not isinstance(client, known) or client.asynchronous:
             raise TypeError(f"client must be a synchronous distributed.Client, got {client!r:.80}")
-        yield Cluster(client, 1 if threads is None else thread_count(threads))
-    else:
-        yield ThisProcess(threads)
+    elif workers is not None:
+        _spec.integer("workers", workers, least=1)
+        require("distributed", "sweep")
 
 
 def _failed(grid: Grid, position: int, error: Exception) -> PointError:
@@ -242,7 +274,7 @@ def _record(task: Task, grid: Grid, outlines: Outlines) -> _store.Record:
     """Return what a sweep was asked for, as JSON."""
     inputs: Any = task.inputs
     if not isinstance(inputs, int):
-        hashed = blake2b(np.ascontiguousarray(inputs).tobytes(), digest_size=DIGEST)
+        hashed = blake2b(np.ascontiguousarray(inputs).tobytes(), digest_size=16)
         shape = " x ".join(map(str, inputs.shape))
         inputs = f"given, {shape}, {inputs.dtype}, BLAKE2b {hashed.hexdigest()}"
     return {
@@ -260,45 +292,16 @@ def _record(task: Task, grid: Grid, outlines: Outlines) -> _store.Record:
         "level": LEVEL,
         "network": outlines.network,
         "layer_names": list(outlines.layer_names),
+        "activations": list(outlines.activations),
         "build": task.source,
     }
-
-
-def _opened(
-    where: _store.Where, record: _store.Record, grid: Grid, outlines: Outlines, resume: bool
-) -> Store:
-    """Return the store, new or that of the same sweep."""
-    networks = outlines.digests.reshape(*grid.shape, -1)
-    found = _store.find(where)
-    if found is None:
-        shape = (*grid.shape, len(record["quantities"]), len(KEPT), outlines.layers)
-        return _store.create(where, record, networks, shape)
-    if not resume:
-        raise FileExistsError(
-            f"{where} holds a sweep: resume=True goes on with it; else name another store"
-        )
-    difference = _store.difference(found.record, record) or _networks(found, networks, grid)
-    if found.layers < outlines.layers:
-        difference = difference or f"no network had more than {found.layers} layers, now one has"
-    if difference:
-        raise ValueError(
-            f"{where} belongs to another sweep: {difference}; name another store, or remove it"
-        )
-    return found
-
-
-def _networks(found: Store, networks: NDArray[np.uint8], grid: Grid) -> str:
-    """Return which point's network is another, as text; what could not be built then may be now."""
-    old = found.networks
-    both = old.any(axis=-1) & networks.any(axis=-1)
-    others = np.flatnonzero(both & (old != networks).any(axis=-1))
-    return f"the network at {grid.describe(int(others[0]))} is another" if others.size else ""
 
 
 def _do(
     task: Task,
     grid: Grid,
     outlines: Outlines,
+    done: NDArray[np.bool_],
     kept: Store,
     workers: Workers,
     errors: Errors,
@@ -306,7 +309,7 @@ def _do(
 ) -> None:
     """Do all points that are not done yet, and keep each when it is whole."""
     seconds: dict[int, float] = {}
-    for position in np.flatnonzero(~kept.finished()).tolist():
+    for position in np.flatnonzero(~done).tolist():
         if position in outlines.errors:
             kept.fail(grid.index(position), _said(outlines.errors[position]))
         else:
@@ -316,7 +319,7 @@ def _do(
     def within(block: Block, part: float) -> None:
         report(agenda.fraction(block, part))
 
-    for block, outcome in workers.do(task, grid, agenda.blocks(), within):
+    for block, outcome in workers.do(agenda.blocks(), within):
         index = grid.index(block.position)
         if isinstance(outcome, Exception):
             if errors == "raise":

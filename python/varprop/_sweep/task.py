@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from varprop._job import Method
 from varprop._simulate import simulate
 from varprop._sweep import quantities
+from varprop._sweep.digest import digest
 from varprop._sweep.quantities import Columns, Quantity
 from varprop.network import Network
 
@@ -67,12 +68,18 @@ class Task:
         first_trial: int,
         trials: int,
         *,
+        network: bytes,
         threads: int | None,
         memory: int | None = None,
         progress: Callable[[float], object] = lambda _: None,
     ) -> Columns:
-        """Simulate some trials of a point, whole groups of them; a few at a time for memory."""
+        """Simulate some trials of a point, whole groups of them; a few at a time for memory.
+
+        Raises ValueError where the network is not that of this digest.
+        """
         net, some = self.network(point), self.group * max(1, _TOGETHER // self.group)
+        if digest(net) != network:
+            raise ValueError("build must return the same network each time, and on workers too")
         parts = []
         for done in range(0, trials, some):
             count = min(some, trials - done)

@@ -140,7 +140,7 @@ def _next(found: Status) -> str:
     grid = found.record["grid"]
     usual = ("sigma_w", "sigma_b")
     shown = usual if set(usual) <= set(grid) else tuple(grid)[:2]
-    words = ["varprop", "plot", str(found.where), "--kind", "phase"]
+    words = ["varprop", "plot", found.where, "--kind", "phase"]
     for name, labels in grid.items():
         if name not in shown and len(labels) > 1:
             words += ["--select", f"{name}={labels[0]}"]

@@ -40,7 +40,8 @@ class About(NamedTuple):
     def words(self, array: DataArray) -> str:
         """Return the quantity, its layer and its statistic in words."""
         trials = self.dataset.attrs.get("trials")
-        of = f" of {trials} trial{'s' * (trials != 1)}" if trials is not None else " over trials"
+        s = "" if trials == 1 else "s"
+        of = " over trials" if trials is None else f" of {trials} trial{s}"
         where = "" if "layer" in array.dims else f", {self._where(array)}"
         return f"{named(array)}{where}, {self.statistic}{of}"
 
