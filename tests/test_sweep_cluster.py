@@ -78,6 +78,14 @@ if __name__ == "__main__":
     assert bytes.fromhex(run.stdout) == whole["var"].values.tobytes()
 
 
+def test_the_client_of_several(pair, whole):
+    """Each client has a loop of its own."""
+    with cluster(1) as latest:
+        for client in (pair, latest, pair):
+            found = vp.sweep(chain, GRID, client=client, store=None, **ASKED)
+            xarray.testing.assert_identical(found, whole)
+
+
 def test_functions_of_the_session_travel(pair):
     width = 12
     found = vp.sweep(lambda n: vp.mlp([width] * n), {"n": [2, 3]}, client=pair, store=None, **ASKED)

@@ -143,7 +143,9 @@ class Cluster:
         Dask blames all blocks that waited at a worker that died, more often than three times: these
         are done again, one at a time, and the one that is alone then is to blame.
         """
-        done = require("distributed", "sweep").as_completed(with_results=True, raise_errors=False)
+        done = require("distributed", "sweep").as_completed(
+            loop=self._client.loop, with_results=True, raise_errors=False
+        )  # by default the loop is that of the latest client
         pending: dict[Any, Block] = {}
         suspects: list[Block] = []
         self._client.register_plugin(self._shared, self._name)
