@@ -93,8 +93,9 @@ def test_functions_of_the_session_travel(pair):
     np.testing.assert_array_equal(found["var"], here["var"])
 
 
-def test_heavy_points_are_split(pair, tmp_path):
+def test_heavy_points_are_split(pair, tmp_path, monkeypatch):
     """Each worker has blocks of one point, and the point is that of one go."""
+    monkeypatch.setattr("varprop._sweep.agenda._LEAST", 0.05)
     asked = {**ASKED, "trials": 4000, "inputs": 50}
     log = tmp_path / "log"
 
