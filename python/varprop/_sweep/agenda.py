@@ -11,7 +11,7 @@ from varprop._sweep.quantities import Columns
 from varprop._sweep.workers import Block
 
 _LEAST = 0.5  # seconds on one core below which trials stay together
-_PASSED = 1e-3  # seconds that a scheduler takes for a block: so many more for each worker
+_PASSED = 5e-3  # seconds that client and scheduler take for a block, measured
 _ROUNDS = 4  # blocks that are left for each worker when a point is split
 
 

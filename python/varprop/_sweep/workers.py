@@ -23,7 +23,7 @@ from varprop._sweep.quantities import Columns
 from varprop._sweep.task import Task
 
 _AHEAD = 3  # blocks that wait for each of a worker's threads, so that none is idle ...
-_MOST_AHEAD = 1000  # ... and how many at most, which a scheduler passes in a second
+_MOST_AHEAD = 1000  # ... and how many at most, which a scheduler passes in some seconds
 _PATIENCE = 10.0  # seconds until a cluster without workers is told of
 _COUNTED = 2.0  # seconds until workers are counted again: a cluster may grow
 
