@@ -255,7 +255,9 @@ def test_info_and_version():
 
 def test_help_names_every_command_and_default():
     assert re.search(
-        "simulate.*jacobian.*theory.*tune.*gain.*weights.*info", succeed("--help"), re.DOTALL
+        "simulate.*jacobian.*theory.*tune.*gain.*weights.*sweep.*sweep-status.*plot.*info",
+        succeed("--help"),
+        re.DOTALL,
     )
     text = succeed("simulate", "--help")
     assert succeed("simulate", "-h") == text

@@ -5,7 +5,21 @@ import sys
 
 import varprop
 
-HEAVY = ("typer", "rich", "matplotlib", "pandas", "scipy", "ml_dtypes", "torch", "jax", "keras")
+HEAVY = (
+    "dask",
+    "distributed",
+    "jax",
+    "keras",
+    "matplotlib",
+    "ml_dtypes",
+    "pandas",
+    "rich",
+    "scipy",
+    "torch",
+    "typer",
+    "xarray",
+    "zarr",
+)
 
 
 def test_import_needs_numpy_only():

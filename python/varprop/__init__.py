@@ -17,9 +17,11 @@ from varprop._gain import recommended_gain
 from varprop._gain_table import GainTable, gain_table
 from varprop._jacobian import Jacobian, jacobian
 from varprop._keys import STREAM_VERSION
+from varprop._mean_field import mean_field_mlp
 from varprop._moments import Moments
 from varprop._rescale import rescale
 from varprop._simulate import simulate
+from varprop._sweep import PointError, open_sweep, sweep
 from varprop._tune import TunedNetwork, TuneReport, tune
 from varprop._weights import weights
 from varprop.activations import ActivationFunction
@@ -93,6 +95,7 @@ __all__ = [
     "Network",
     "Normal",
     "Orthogonal",
+    "PointError",
     "RMSNorm",
     "Residual",
     "Run",
@@ -118,12 +121,15 @@ __all__ = [
     "initializers",
     "jacobian",
     "load",
+    "mean_field_mlp",
     "mlp",
+    "open_sweep",
     "recommended_gain",
     "reference",
     "rescale",
     "show_config",
     "simulate",
+    "sweep",
     "theory",
     "tune",
     "weights",

@@ -25,6 +25,7 @@ _LARGE = 1 << 25  # bytes of a signal from which its memory is the system's, fre
 _FRESH = 8e-11  # ... and seconds that a byte of it takes
 _HOST = 3e-8  # seconds for each number of a function of Python's, and of its derivative
 _REPEATS = 5  # of a measurement, of which the shortest counts
+_NOMINAL = 2e-11, 5e-10, 5e-10  # seconds of a multiply-add, a number that passes, a draw
 
 
 class Estimate(NamedTuple):
@@ -67,6 +68,13 @@ def estimate(job: Job, trials: int, bound: int | None = None) -> Estimate:
     if job.loss is not None and plan.kept < len(job.net.steps):
         seconds *= 4 / 3  # one of three products once more
     return Estimate(seconds, job.memory(core, trials, plan))
+
+
+def nominal(job: Job) -> float:
+    """Return about how many seconds a trial takes on one core, of no machine in particular."""
+    size = np.dtype(job.dtype).itemsize
+    work = sum((_work(step, job, size) for step in job.net.steps), start=Work())
+    return work.seconds(*_NOMINAL) * (1 if job.loss is None else 3)
 
 
 def _work(step: Step, job: Job, size: int) -> Work:

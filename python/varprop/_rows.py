@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 READ = (".npy", ".npz", ".csv")
 
 
-def read(path: Path) -> NDArray[Any]:
+def read(path: Path, argument: str = "--input") -> NDArray[Any]:
     """Read a (batch, features) or (batch, height, width, channels) array."""
     suffix = path.suffix.lower()
     if suffix not in READ:
-        raise ValueError(f"--input must end in {', '.join(READ)}, got {str(path)!r}")
+        raise ValueError(f"{argument} must end in {', '.join(READ)}, got {str(path)!r}")
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     array = _read_csv(path) if suffix == ".csv" else _load(path)

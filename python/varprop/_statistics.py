@@ -14,6 +14,7 @@ from varprop._catalogue import SIGNALS, STATISTICS
 from varprop._spec import real, unknown
 
 FloatArray = NDArray[np.float64]
+Ends = tuple[FloatArray, FloatArray]  # of an interval
 
 #: What was observed of a signal: its L layers (of input_gradients one, "input") in T trials.
 #: "count" (L,): numbers in one trial; "mean", "variance" and "exponent" (T, L): the mean is
@@ -29,7 +30,7 @@ _SHARES = ("correlation", "saturation", "zero_slope", "dead")  # no scale: poole
 # Statistics that have an interval, and those of them that have it on a logarithm: the logarithm's
 # name and the power of ten that leads back.
 _INTERVALS = list(dict.fromkeys(f for s in STATISTICS.values() for f in s.fields if f != "count"))
-_ON_LOGARITHM = {
+ON_LOGARITHM = {
     "var": ("log10_var", 1.0),
     "std": ("log10_var", 0.5),
     "second_moment": ("log10_second_moment", 1.0),
@@ -263,23 +264,33 @@ class Statistics(Fields):
         if name not in _INTERVALS:
             raise unknown("statistic", name, _INTERVALS)
         level = probability(level)
-        if name in _ON_LOGARITHM:
-            logarithm, power = _ON_LOGARITHM[name]
-            low, high = self.interval(logarithm, level)
-            with np.errstate(over="ignore", under="ignore"):
-                return 10 ** (power * low), 10 ** (power * high)
-        return mean_interval(getattr(self.per_trial, name), level)
+        logarithm, _ = ON_LOGARITHM.get(name, (name, None))
+        return off_logarithm(name, mean_interval(getattr(self.per_trial, logarithm), level))
 
 
-def mean_interval(values: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+def mean_interval(values: FloatArray, level: float) -> Ends:
     """Return Student's interval for the mean along the first axis; NaN for a single value."""
     count = len(values)
     if count == 1:
         return np.full(values.shape[1:], np.nan), np.full(values.shape[1:], np.nan)
     with np.errstate(over="ignore", invalid="ignore"):
-        centre = values.mean(axis=0)
-        half = values.std(axis=0, ddof=1) * (_student.critical(level, count - 1) / count**0.5)
-        return centre - half, centre + half
+        return around(values.mean(axis=0), values.std(axis=0, ddof=1), count, level)
+
+
+def around(mean: FloatArray, std: FloatArray, count: int, level: float) -> Ends:
+    """Return Student's interval for a mean, from those of a sample of two or more."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        half = std * (_student.critical(level, count - 1) / count**0.5)
+        return mean - half, mean + half
+
+
+def off_logarithm(name: str, ends: Ends) -> Ends:
+    """Return the interval of a statistic from that of its logarithm, if it has it on one."""
+    if name not in ON_LOGARITHM:
+        return ends
+    _, power = ON_LOGARITHM[name]
+    with np.errstate(over="ignore", under="ignore"):
+        return 10 ** (power * ends[0]), 10 ** (power * ends[1])
 
 
 def probability(level: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,30 @@ LARGEST = 10_000_000  # bytes
 
 def load(path: str | PathLike[str]) -> Network:
     """Read a network; see :meth:`Network.from_toml`."""
+    with errors_of(path):
+        return _network(parse(read(path)))
+
+
+def read(path: str | PathLike[str]) -> str:
+    """Return the text of a file of a sensible size."""
     with Path(path).open("rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
-        raise ValueError(f"{path} must have at most {LARGEST} bytes, it has more")
+        raise ValueError(f"a file must have at most {LARGEST} bytes, it has more")
+    return data.decode("utf-8-sig")
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Return the tables of a text of TOML."""
+    tables: dict[str, Any] = tomllib.loads(text)
+    return tables
+
+
+@contextmanager
+def errors_of(path: str | PathLike[str]) -> Iterator[None]:
+    """Name the file in the errors of what is read from it."""
     try:
-        return _network(tomllib.loads(data.decode("utf-8-sig")))
+        yield
     except RecursionError:
         raise ValueError(f"{path}: brackets are nested too deep") from None
     except (ValueError, TypeError) as error:

@@ -274,8 +274,8 @@ def from_dict(entry: object, where: str, depth: int = 0) -> Layer:
 
     Parameters
     ----------
-    entry : mapping
-        "kind", and arguments of its constructor.
+    entry : mapping or Layer
+        "kind", and arguments of its constructor; a layer is what it is.
     where : str
         What errors call `entry`: ``layers[2]``, say.
     depth : int
@@ -286,6 +286,8 @@ def from_dict(entry: object, where: str, depth: int = 0) -> Layer:
     ValueError, TypeError
         Anything that is wrong, by its key: ``layers[2].width must be an integer ...``.
     """
+    if isinstance(entry, Layer):
+        return entry
     if not isinstance(entry, Mapping):
         raise TypeError(f"{where} must be a table of kind and arguments, got {entry!r:.80}")
     if depth > DEEPEST:

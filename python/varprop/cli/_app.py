@@ -9,8 +9,14 @@ from typer.core import TyperGroup
 
 import varprop as vp
 
-ORDER = ("simulate", "jacobian", "theory", "tune", "gain", "weights", "info")
-FAILURES = (ValueError, TypeError, MemoryError, OSError, ImportError, NotImplementedError)
+ORDER = (
+    *("simulate", "jacobian", "theory", "tune", "gain", "weights"),
+    *("sweep", "sweep-status", "plot", "info"),
+)
+FAILURES = (
+    *(ValueError, TypeError, MemoryError, OSError, ImportError, NotImplementedError),
+    vp.PointError,
+)
 
 
 class Commands(TyperGroup):

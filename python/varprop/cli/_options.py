@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import varprop as vp
 from varprop import _files
 from varprop._extras import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PICTURES = (".png", ".pdf", ".svg")
 LISTED = "varprop info lists them"
@@ -43,20 +46,30 @@ def on_a_terminal() -> bool:
 def check_targets(plot: Path | None, output: Path | None = None) -> None:
     """Raise what would stop the results from being written, before a long run."""
     if plot is not None:
-        require("matplotlib", "plot")
-        _files.target(plot)
-        if plot.suffix.lower() not in PICTURES:
-            raise ValueError(f"--plot must end in {', '.join(PICTURES)}, got {str(plot)!r}")
+        check_picture(plot, "--plot")
     if output is not None:
         _files.format_of(output)
         _files.target(output)
 
 
+def check_picture(path: Path, option: str) -> None:
+    """Raise what would stop a picture from being written."""
+    require("matplotlib", "plot")
+    _files.target(path)
+    if path.suffix.lower() not in PICTURES:
+        raise ValueError(f"{option} must end in {', '.join(PICTURES)}, got {str(path)!r}")
+
+
 def draw(result: vp.Run | vp.Jacobian, plot: Path | None) -> None:
     """Write the picture of a result where one is asked for."""
     if plot is not None:
-        with _files.atomic(plot) as file:
-            result.plot().savefig(file, format=plot.suffix[1:].lower(), dpi=150)
+        save(result.plot(), plot)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture."""
+    with _files.atomic(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
 
 
 def echo_time(trials: int, seconds: float) -> None:
