@@ -28,7 +28,8 @@ def quantities(dataset: Dataset) -> list[str]:
     names = [str(name) for name, array in dataset.items() if set(_OWN) <= set(array.dims)]
     if not names:
         raise ValueError(
-            "dataset must be of varprop.sweep, with variables over a grid, layer and statistic; "
+            "dataset must be of varprop.sweep, with variables over a grid, layer and statistic (of "
+            "one layer: sel(layer=[3])); "
             f"got variables {_listed(dataset.data_vars)} over {_listed(dataset.sizes)}"
         )
     return names

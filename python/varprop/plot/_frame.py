@@ -20,6 +20,7 @@ Signal = Literal["preactivations", "activations"]
 STEPS = (1, 2, 5, 10)  # between the numbers of an axis, times a power of ten
 _INCH = 14  # characters that have room side by side on an inch
 _NAME = 14  # characters of a layer's name
+_KEY = 10  # characters that a legend's line and gaps take
 
 
 def canvas(run: Run, figure: Figure | None, size: tuple[float, float]) -> Figure:
@@ -56,12 +57,13 @@ def explain(figure: Figure, *some: Axes) -> None:
     names = {artist: str(artist.get_label()) for artist in artists}
     shown = [artist for artist in artists if not names[artist].startswith("_child")]
     if len(shown) > 1:
-        wide = sum(len(names[artist]) + 10 for artist in shown) > room(figure)
+        fit = max(1, room(figure) // (max(len(names[artist]) for artist in shown) + _KEY))
+        rows = math.ceil(len(shown) / fit)
         legend = figure.legend(
             shown,
             ["x"] * len(shown),
             loc="outside lower center",
-            ncols=math.ceil(len(shown) / 2) if wide else len(shown),
+            ncols=math.ceil(len(shown) / rows),
             frameon=False,
             handlelength=3,
         )
