@@ -191,7 +191,7 @@ def test_a_point_that_kills_its_worker(tmp_path):
 
 
 def test_a_cluster_without_workers(whole, monkeypatch):
-    monkeypatch.setattr("varprop._sweep.workers._PATIENCE", 0.2)
+    monkeypatch.setattr("varprop._sweep.cluster._PATIENCE", 0.2)
     with cluster(0) as client:
         Timer(1.0, client.cluster.scale, (1,)).start()
         with pytest.warns(UserWarning, match="has no workers: the sweep waits"):

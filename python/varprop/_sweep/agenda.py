@@ -8,7 +8,7 @@ from math import ceil
 
 from varprop._sweep import quantities
 from varprop._sweep.quantities import Columns
-from varprop._sweep.workers import Block
+from varprop._sweep.work import Block
 
 _LEAST = 0.5  # seconds on one core below which trials stay together
 _PASSED = 5e-3  # seconds that client and scheduler take for a block, measured

@@ -9,7 +9,7 @@ import cloudpickle
 from dask.system import CPU_COUNT
 from distributed import WorkerPlugin, get_worker
 
-from varprop._sweep.workers import Block, Outcome, Work
+from varprop._sweep.work import Block, Outcome, Work
 
 _SHARE = 0.7  # of a worker's memory that is for simulations
 

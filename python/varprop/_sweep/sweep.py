@@ -20,13 +20,15 @@ from varprop._progress import Report, progress_bar
 from varprop._sweep import quantities as _quantities
 from varprop._sweep import store as _store
 from varprop._sweep.agenda import Agenda
+from varprop._sweep.cluster import Cluster, local
 from varprop._sweep.grid import Grid
 from varprop._sweep.outlines import Outlines
 from varprop._sweep.quantities import LEVEL
 from varprop._sweep.resume import begun, resumed
 from varprop._sweep.store import Store
 from varprop._sweep.task import Task
-from varprop._sweep.workers import Block, Cluster, ThisProcess, Work, Workers, local
+from varprop._sweep.work import Block, Work
+from varprop._sweep.workers import ThisProcess, Workers
 from varprop._threads import thread_count
 from varprop._weights import dtype_name
 from varprop.network import Network
