@@ -37,6 +37,7 @@ TABLE_1 = {  # test errors in percent, in the order of SETTINGS
     "MNIST": (1.64, 1.72, 1.76, 1.64, 2.21),
     "CIFAR-10": (55.78, 53.8, 55.9, 52.92, 57.28),
 }
+LEARNING = 82.0  # percent of errors, of Shapeset; the commonest class alone has 83.3
 OTHERS_SEED = 2**32  # of the images that are not trained on
 LINEAR = 8 / (3 * np.pi)  # mean singular value of a square layer whose fan_in Var(W) is 1
 
@@ -249,7 +250,7 @@ def conclude(trained: dict[str, list[Training]]) -> None:
     top, others = means[..., -1].max(axis=0), means[..., :-1].min(initial=1)
     fallen = top < 0.25
     steps = trained["sigmoid"][0].monitor.steps
-    when = f"in {steps[fallen.argmax()]} updates" if fallen.any() else "never"
+    when = f"halves in {steps[fallen.argmax()]} updates" if fallen.any() else "does not halve"
     claims = [
         (f"activations, a layer: x {forth[0]:.2f}; N x {forth[1]:.2f}", forth[0] < 0.7 < forth[1]),
         (f"gradients, going back: x {back[0]:.2f}; N x {back[1]:.2f}", back[0] < 0.7 < back[1]),
@@ -257,12 +258,17 @@ def conclude(trained: dict[str, list[Training]]) -> None:
         (f"tanh: N beats standard in {wins.sum()} of {wins.size} seeds", wins.all()),
         (f"N takes more from tanh's error ({tanh:.1f}) than softsign's ({soft:.1f})", tanh > soft),
         ("sigmoid has the largest error", mean["sigmoid"] == max(mean.values())),
-        (f"sigmoid: the top layer's mean halves {when}, ends at {top[-1]:.2f}", fallen.any()),
+        (f"sigmoid: the top layer's mean {when}, ends at {top[-1]:.2f}", fallen.any()),
         (f"sigmoid: the other layers' never fall under {others:.2f}", others > 0.4),
     ]
     print(f"{'With the paper (tanh, where it is not said)':70}agrees")
     for words, agrees in claims:
         print(f"{words:70}{'yes' if agrees else 'NO'}")
+    if min(mean.values()) > LEARNING:
+        print(
+            "\nNo network has begun to learn: what is said of errors and of training needs more\n"
+            "updates."
+        )
 
 
 def picture(trained: dict[str, list[Training]], path: str) -> None:

@@ -143,8 +143,8 @@ def main() -> None:
     )
     compare(found)
     print(
-        "\nWith weights of std 1 nothing is flat behind the first layer; divided by\n"
-        "sqrt(fan_in) all activations are. A step of SGD moves the pre-activations of\n"
+        "\nBy hand, with weights of std 1 nothing is flat behind the first layer; divided\n"
+        "by sqrt(fan_in) all activations are. A step of SGD moves the pre-activations of\n"
         "a hidden layer by a sum over fan_in of activation times weight gradient, in\n"
         "mean square by width^(0 - 1 + 2) there, and by width^(0 - 2 + 2) in muP: one\n"
         "learning rate fits all widths. At muP's inputs it has to grow with the\n"

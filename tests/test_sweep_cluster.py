@@ -78,6 +78,21 @@ if __name__ == "__main__":
     assert bytes.fromhex(run.stdout) == whole["var"].values.tobytes()
 
 
+def test_a_script_without_its_guard(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import varprop as vp\n"
+        "vp.sweep(lambda n: vp.mlp([n, n]), {'n': [3, 4]}, workers=1, store=None)\n"
+    )
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
+    assert run.returncode == 1
+    *_, last = run.stderr.splitlines()
+    assert last.startswith(
+        "RuntimeError: workers did not start: a script must keep this call under"
+    )
+    assert len(run.stderr.splitlines()) < 25
+
+
 def test_the_client_of_several(pair, whole):
     """Each client has a loop of its own."""
     with cluster(1) as latest:

@@ -143,7 +143,7 @@ def test_another_sweep_is_refused(tmp_path, change, message):
 
 def test_no_resume(tmp_path):
     vp.sweep(chain, GRID, store=tmp_path / "a.zarr", **SMALL)
-    with pytest.raises(FileExistsError, match="resume=True"):
+    with pytest.raises(FileExistsError, match="holds a sweep already"):
         vp.sweep(chain, GRID, store=tmp_path / "a.zarr", resume=False, **SMALL)
 
 

@@ -115,7 +115,7 @@ class SweepAccessor:
             Name of the quantity, by default the first; or numbers over the grid, such as a
             difference of two layers.
         layer : int or str, optional
-            By default the last of each network.
+            By default the last of each network; of gradients, which come to it last, the first.
         statistic : {"mean", "std", "low", "high"}
             Over the trials.
         theory : bool
@@ -140,6 +140,8 @@ class SweepAccessor:
             raise TypeError(f"theory must be True or False, got {theory!r}")
         x, y = view.axes(array, x, y)
         if "layer" not in (x, y) and "layer" in array.dims:
+            if layer is None and isinstance(value, str):
+                layer = view.first(array)
             array = view.layer(self._dataset, array, layer)
         elif layer is not None:
             raise ValueError(
@@ -170,6 +172,8 @@ class SweepAccessor:
         """Draw a quantity layer by layer, a curve for each value of a dimension.
 
         Few curves have a legend, and bands that are 95% intervals of the means; many a colour bar.
+        Of "var", "std" and "second_moment" the intervals are of the typical trial, the geometric
+        mean: a few large trials may lift the mean above them.
 
         Needs Matplotlib: ``pip install "varprop[plot]"``.
 

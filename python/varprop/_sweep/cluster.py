@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import secrets
+import sys
 import time
 import warnings
 from collections import Counter
@@ -120,19 +122,29 @@ class Cluster:
 
 @contextmanager
 def local(count: int) -> Iterator[Any]:
-    """Yield the client of a cluster of so many processes of one thread each, on this machine."""
+    """Yield the client of a cluster of so many processes of one thread each, on this machine.
+
+    Raises
+    ------
+    RuntimeError
+        The processes do not start: as those of a script without its guard.
+    """
     distributed = require("distributed", "sweep")
-    with (
-        distributed.LocalCluster(
+    guard = 'a script must keep this call under if __name__ == "__main__":, since workers import it'
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # such an import
+        sys.exit(guard)
+    try:
+        cluster = distributed.LocalCluster(
             n_workers=count,
             threads_per_worker=1,
             dashboard_address=None,
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its port, whatever is free
             preload=[_DEAF],
             silence_logs=logging.CRITICAL,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+        )
+    except RuntimeError:
+        raise RuntimeError(f"workers did not start: {guard}") from None
+    with cluster, distributed.Client(cluster) as client:
         yield client
 
 

@@ -19,8 +19,8 @@ _STATISTICS = KEPT[:-1]  # without the number of trials
 _COORDINATES = ("grid", "quantities", "layer_names")  # of a record
 
 
-def dataset(store: Store) -> Dataset:
-    """Return the Dataset of a store, NaN at points that are not done."""
+def dataset(store: Store, *, with_errors: bool = False) -> Dataset:
+    """Return the Dataset of a store, NaN at points that are not done; with errors if wanted."""
     record = store.record
     values, depths, errors = store.read()
     dims = tuple(record["grid"])
@@ -44,7 +44,7 @@ def dataset(store: Store) -> Dataset:
     if names := record["layer_names"]:
         coordinates["layer_name"] = "layer", np.array(names)
     result: Dataset = xarray.Dataset(variables, coordinates, _attributes(record))
-    if errors.astype(bool).any():
+    if with_errors or errors.astype(bool).any():
         result["error"] = dims, errors.astype(str), {"long_name": "why the point has no numbers"}
     return result
 

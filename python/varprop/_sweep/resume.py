@@ -21,8 +21,8 @@ def resumed(
         return None
     if not resume:
         raise FileExistsError(
-            f"{store.named(where)} holds a sweep: resume=True goes on with it; "
-            "or name another store"
+            f"{store.named(where)} holds a sweep already, and is not to be resumed: "
+            "name another store"
         )
     networks = outlines.digests.reshape(*grid.shape, -1)
     other = store.difference(found.record, record) or _networks(found, networks, grid)

@@ -96,8 +96,8 @@ def sweep(
     resume : bool
         Whether to go on with a store that holds some points already.
     errors : {"raise", "record"}
-        Whether a point that fails ends the sweep, or its error is kept and the others go on. With
-        `resume` it is tried again.
+        Whether a point that fails ends the sweep, or its error is kept, as the variable "error",
+        and the others go on. With `resume` it is tried again.
     progress : bool or callable
         A bar on the terminal with the time left, or a function of the fraction done.
     workers : int, optional
@@ -163,7 +163,7 @@ def sweep(
             if kept is None:
                 kept = begun(where, record, points, outlines)
             _do(task, points, outlines, done, kept, staff, errors, report or (lambda _: None))
-    found = open_sweep(kept)
+    found = _read(kept, with_errors=errors == "record")
     missing = found["last_layer"] == 0
     if lost := int((missing & (found["error"] == "") if "error" in found else missing).sum()):
         raise RuntimeError(
@@ -187,9 +187,13 @@ def open_sweep(store: str | PathLike[str] | Any) -> xarray.Dataset:
     FileNotFoundError, ValueError
         There is no sweep.
     """
+    return _read(_store.open_store(_store.place(store)))
+
+
+def _read(store: Store, **how: bool) -> xarray.Dataset:
     from varprop._sweep.dataset import dataset
 
-    return dataset(store if isinstance(store, Store) else _store.open_store(_store.place(store)))
+    return dataset(store, **how)
 
 
 def _task(

@@ -149,6 +149,14 @@ def layer(dataset: Dataset, array: DataArray, which: object) -> DataArray:
     return array.sel(layer=number)
 
 
+def first(array: DataArray) -> int | None:
+    """Return the first layer of a gradient, which is the end of its way; None of other signals."""
+    if not str(array.attrs.get("signal", "")).endswith("gradients"):
+        return None
+    known = _known(array).any(grid(array)).values
+    return int(array.coords["layer"].values[known.argmax()])
+
+
 def last(dataset: Dataset, array: DataArray) -> DataArray:
     """Return the array at the last layer of each network.
 

@@ -177,6 +177,7 @@ def _selected(dataset: Dataset, text: str) -> Dataset:
         if not labels.min() <= number <= labels.max():
             raise ValueError(f"{name} is from {labels.min():g} to {labels.max():g}, got {number:g}")
         place = int(np.abs(labels - number).argmin())
+        typer.echo(f"{name} = {labels[place]:g}, the nearest to {value}")
     found: Dataset = dataset.isel({name: place})
     return found
 

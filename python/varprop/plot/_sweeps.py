@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from varprop._extras import require
-from varprop._statistics import FloatArray
+from varprop._statistics import ON_LOGARITHM, FloatArray
 from varprop._sweep import view
 from varprop._sweep.boundary import Edge
 from varprop._table import shortened
@@ -125,7 +125,9 @@ def profiles(array: DataArray, about: About, over: str | None, figure: Figure | 
     axes.set_ylabel(named(array))
     bands = about.statistic == "mean" and bool(axes.collections)
     level = f"{100 * about.dataset.attrs.get('level', 0.95):g}%"
-    heading = [about.words(array) + (f", bands: {level} intervals" if bands else "")]
+    typical = " of the typical trial" if _field(array) in ON_LOGARITHM else ""
+    said = f", bands: {level} intervals{typical}" if bands else ""
+    heading = [about.words(array) + said]
     _head(figure, [*heading, *_fixed(array, () if over is None else (over,))])
     if bar and over is not None:
         colors, cm = require("matplotlib.colors", "plot"), require("matplotlib.cm", "plot")
@@ -172,6 +174,9 @@ def _axis(axes: Axes, which: str, array: DataArray, name: str) -> FloatArray:
             for text in axes.get_xticklabels():
                 text.set(rotation=30, ha="right", rotation_mode="anchor")
         return np.arange(count + 1, dtype=np.float64) - 0.5
+    if name == "layer":
+        ticker = require("matplotlib.ticker", "plot")
+        getattr(axes, f"{which}axis").set_major_locator(ticker.MaxNLocator("auto", integer=True))
     values = array.coords[name].values.astype(np.float64)
     geometric = _is_geometric(values)
     if geometric:

@@ -190,8 +190,6 @@ def _ratio(axes: Axes, steps: Any, found: LayerStatistics, i: int, style: dict[s
 def _flat(axes: Axes, steps: Any, found: LayerStatistics, i: int, style: dict[str, Any]) -> None:
     axes.plot(steps, found.saturation[:, i], lw=1.2, **style)
     axes.plot(steps, found.dead[:, i], ls="none", **style | {"fillstyle": "none", "label": None})
-    top = max(0.1, axes.get_ylim()[1])
-    axes.set_ylim(-0.03 * top, top)
 
 
 def _over_steps(
@@ -201,6 +199,9 @@ def _over_steps(
         _lines(axes, history, signal, chosen, draw)
         axes.set_ylabel(label)
         values = np.concatenate([line.get_ydata() for line in axes.lines] or [np.empty(0)])
+        if signal == "activations" and draw is _flat:
+            top = 1.05 * max(0.1, np.nanmax(values, initial=0.0))
+            axes.set_ylim(-0.03 * top, top)
         if logarithmic and np.any(np.isfinite(values) & (values > 0)):
             axes.set_yscale("log", nonpositive="mask")
 

@@ -104,6 +104,8 @@ def shares(function: ActivationFunction, entering: torch.Tensor, threshold: floa
     slopes = np.array(entering.detach().to("cpu", dtype).numpy(), order="C")
     _core.activate(slopes, activations.NAMES.index(function.name), function.parameter, True)
     units = 1 if slopes.ndim > 3 else slopes.ndim - 1
+    if np.isnan(slopes).any():  # of what is not a number nothing is known
+        return Shares()
     zero = slopes == 0
     dead = zero.all(axis=tuple(axis for axis in range(slopes.ndim) if axis != units))
     return Shares(
