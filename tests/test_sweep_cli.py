@@ -409,7 +409,9 @@ def test_pictures(folder, three, monkeypatch):
     assert b"<svg" in (folder / "a.SVG").read_bytes()
     assert drawn[1].axes[0].get_xlabel() == "sigma_b"
     words = ["--select", "activation=erf", "--select", "sigma_b=0.28", "--over", "sigma_w"]
-    assert succeed("plot", "three.zarr", "--kind", "depth", *words) == "three_depth.png\n"
+    assert succeed("plot", "three.zarr", "--kind", "depth", *words) == (
+        "sigma_b = 0.3, the nearest to 0.28\nthree_depth.png\n"
+    )
     curves = [line for line in drawn[2].axes[0].lines if len(line.get_xdata()) == 3]
     values = vp.open_sweep("three.zarr")["var"].sel(activation="erf", sigma_b=0.3, statistic="mean")
     assert len(curves) >= 4
