@@ -66,14 +66,15 @@ class Cluster:
         Dask blames all blocks that waited at a worker that died, more often than three times: these
         are done again, one at a time, and the one that is alone then is to blame.
         """
-        done = require("distributed", "sweep").as_completed(
+        distributed = require("distributed", "sweep")
+        done = distributed.as_completed(
             loop=self._client.loop, with_results=True, raise_errors=False
         )  # by default the loop is that of the latest client
         pending: dict[Any, Block] = {}
         suspects: list[Block] = []
-        self._client.register_plugin(self._shared, self._name)
-        self._wait()
         try:
+            self._client.register_plugin(self._shared, self._name)
+            self._wait()
             while True:
                 self._check()
                 while len(pending) < self._wanted and (block := next(blocks, None)):
@@ -85,7 +86,7 @@ class Cluster:
                     self._submit(suspects.pop(), done, pending)
                 future, result = next(done)
                 block, outcome = pending.pop(future), _received(result)
-                if type(outcome).__name__ == "KilledWorker" and not alone:
+                if isinstance(outcome, distributed.KilledWorker) and not alone:
                     suspects.append(block)
                 else:
                     yield block, outcome

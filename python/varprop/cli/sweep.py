@@ -15,6 +15,7 @@ import typer
 import varprop as vp
 from varprop._extras import require
 from varprop._sweep.status import Status, status
+from varprop._sweep.store import open_store, place
 from varprop._sweep.template import Template
 from varprop.cli._app import app
 from varprop.cli._options import on_a_terminal
@@ -104,7 +105,7 @@ def sweep(
 def _done(store: str) -> int:
     """Return how many points a store holds, none where it is no sweep's."""
     try:
-        return status(store).done
+        return int(open_store(place(store)).finished().sum())
     except (OSError, ValueError):  # which vp.sweep will tell
         return 0
 
